@@ -1,0 +1,237 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+/*
+ * cpm_flow.h - the story of a queued message, told once, over ports.
+ *
+ * runs in:  SIP workers (accept) and delivery workers (deliver)
+ * owns:     no resource; a struct cpm_deliver is the caller's
+ * never:    waits; every answer from outside comes in by a call
+ *
+ *   accept   a received MESSAGE becomes a queued message, or a refusal
+ *   deliver  one user: lease the oldest, send it to one client, settle by its
+ *            answer, the next one, until nothing is left or nobody takes it
+ *
+ * Ports are functions of ring 2 (or of a test). They report failures by
+ * enum cpm_rc. Accepting takes the wall clock, for dates; delivering takes a
+ * monotonic one, for deadlines.
+ */
+
+#ifndef CPM_FLOW_H
+#define CPM_FLOW_H
+
+#include "cpm_base.h"
+#include "cpm_msg.h"
+#include "cpm_queue.h"
+
+/* ---------------------------------------------------------- accept */
+
+struct cpm_accept_conf
+{
+	size_t message_max_bytes;
+	uint64_t queue_max_messages;
+	uint64_t queue_max_bytes;
+	uint64_t default_expires_s;
+	uint64_t max_expires_s;
+	uint64_t check_in_ms;
+	unsigned queued_code;
+	struct cpm_pl call_id_host;	  /* right side of the Call-IDs that we make */
+	const struct cpm_pl *domains; /* home domains, lower case */
+	size_t domain_count;		  /* 0: every domain is ours */
+};
+
+/* What a SIP worker read from the request. All borrowed; absent: empty. */
+struct cpm_accept_in
+{
+	struct cpm_pl request_uri;
+	struct cpm_pl from; /* name-addr or addr-spec, without tag */
+	struct cpm_pl to;
+	struct cpm_pl from_tag;
+	struct cpm_pl call_id;
+	struct cpm_pl cseq; /* the number */
+	struct cpm_pl subject;
+	struct cpm_pl content_type;
+	struct cpm_pl content_encoding;
+	struct cpm_pl date;
+	struct cpm_pl expires;
+	struct cpm_pl conversation_id;
+	struct cpm_pl contribution_id;
+	struct cpm_pl privacy;
+	struct cpm_pl headers; /* the lines to keep */
+	struct cpm_pl body;
+};
+
+/* What the script sees: $rc, $cpm(code), $cpm(reason), $cpm(why), $cpm(id). */
+struct cpm_outcome
+{
+	int rc;		   /* interfaces: 1 queued, 2 already, -1 refused, -2 down */
+	unsigned code; /* SIP */
+	const char *reason;		/* SIP reason phrase */
+	const char *why;		/* stable word */
+	unsigned retry_after_s; /* 0: no Retry-After */
+	uint64_t messages;		/* in the queue, when known */
+	uint64_t bytes;
+	char aor[CPM_AOR_MAX];
+	size_t aor_len;
+	char id[CPM_MSG_ID_MAX];
+	size_t id_len;
+};
+
+struct cpm_accept_ports
+{
+	void *ctx;
+	/* CPM_OK, CPM_EDOWN, CPM_EUNSURE, CPM_EPROTO (the store said no) */
+	int (*queue_put)(
+			void *ctx, const struct cpm_put *put, struct cpm_put_result *r_r);
+};
+
+/* scratch: memory for the blob, at least cpm_accept_scratch(in) bytes.
+ * Always fills *out. Returns out->rc. */
+size_t cpm_accept_scratch(const struct cpm_accept_in *in);
+int cpm_flow_accept(const struct cpm_accept_ports *ports,
+		const struct cpm_accept_conf *conf, const struct cpm_accept_in *in,
+		uint64_t now_ms, char *scratch, size_t scratch_cap,
+		struct cpm_outcome *out);
+
+/* --------------------------------------------------------- deliver */
+
+#define CPM_CONTACTS_MAX 16 /* clients of one user that are considered */
+#define CPM_RETRY_MAX 16
+
+/* A registered client. Borrowed from the port until its next reach_get. */
+struct cpm_contact
+{
+	struct cpm_pl uri;
+	struct cpm_pl received; /* where its REGISTER came from; may be empty */
+	struct cpm_pl path;		/* Path header value; may be empty */
+	struct cpm_pl socket;	/* ours that it registered on; may be empty */
+	int q;					/* 0..1000; -1: none given, as 1000 */
+	bool takes_message;		/* its methods allow MESSAGE, or it gave none */
+	uint64_t last_modified_s;
+};
+
+struct cpm_deliver_conf
+{
+	uint64_t lease_ms;
+	uint64_t retry_ms[CPM_RETRY_MAX]; /* the last one repeats */
+	size_t retry_count;				  /* at least 1 */
+	unsigned max_attempts;
+	uint64_t dedup_ms;
+	uint64_t check_max_ms; /* without any event, look again after this */
+};
+
+enum cpm_deliver_event
+{
+	CPM_DELIVER_SENT,
+	CPM_DELIVER_DELIVERED,
+	CPM_DELIVER_RETRY,
+	CPM_DELIVER_DEAD,
+	CPM_DELIVER_LOST, /* somebody else has the message now */
+};
+
+/* What a port is told, for log, statistics and event routes. */
+struct cpm_deliver_info
+{
+	enum cpm_deliver_event event;
+	struct cpm_pl aor;
+	struct cpm_pl id;
+	unsigned attempt;
+	unsigned code; /* SIP answer; 0: none */
+	const char *why;
+	uint64_t received_ms; /* of the message, wall clock */
+};
+
+struct cpm_deliver_ports
+{
+	void *ctx;
+	/* fills at most CPM_CONTACTS_MAX; CPM_OK, also with none */
+	int (*reach_get)(void *ctx, struct cpm_pl aor, struct cpm_contact *contacts,
+			size_t *count_r);
+	/* CPM_OK (see status), CPM_EDOWN, CPM_EUNSURE, CPM_EPROTO */
+	int (*queue_lease)(void *ctx, struct cpm_pl aor, struct cpm_pl token,
+			uint64_t lease_ms, enum cpm_lease_force force,
+			struct cpm_lease *lease_r);
+	/* holds the lease for longer and reads its message again. CPM_OK;
+	 * CPM_ENOENT: the lease is lost; EDOWN.. */
+	int (*queue_renew)(void *ctx, struct cpm_pl aor, struct cpm_pl token,
+			struct cpm_pl id, uint64_t lease_ms, struct cpm_lease *lease_r);
+	/* CPM_OK; CPM_ENOENT: lost, nothing changed; EDOWN, EUNSURE: again later */
+	int (*queue_settle)(void *ctx, const struct cpm_settle *settle);
+	/* end of a delivery: give the lock back, look again in wake_in_ms */
+	int (*queue_release)(void *ctx, struct cpm_pl aor, struct cpm_pl token,
+			struct cpm_pl unsent_id, uint64_t wake_in_ms);
+	/* CPM_OK: an answer will come by cpm_deliver_answer; else it could not
+	 * be sent */
+	int (*send_message)(void *ctx, const struct cpm_contact *contact,
+			const struct cpm_msg *msg, unsigned attempt);
+	void (*event)(void *ctx, const struct cpm_deliver_info *info);
+};
+
+enum cpm_deliver_state
+{
+	CPM_DELIVER_IDLE,
+	CPM_DELIVER_LEASING,  /* the store did not answer; again at at_ms */
+	CPM_DELIVER_RENEWING, /* the same, before the next client is tried */
+	CPM_DELIVER_WAITING,  /* a request is out */
+	CPM_DELIVER_SETTLING, /* the outcome is known, the store is not told yet */
+	CPM_DELIVER_FINISHED,
+};
+
+/* One delivery to one user. Zero it, then cpm_deliver_start. */
+struct cpm_deliver
+{
+	enum cpm_deliver_state state;
+	uint64_t at_ms; /* when cpm_deliver_tick wants to be called; 0: not */
+
+	/* private */
+	char aor[CPM_AOR_MAX];
+	size_t aor_len;
+	char token[CPM_QUEUE_TOKEN_MAX];
+	size_t token_len;
+	char id[CPM_MSG_ID_MAX];
+	size_t id_len;
+	enum cpm_lease_force force;
+	unsigned attempt;
+	uint64_t received_ms;
+	uint64_t tried[CPM_CONTACTS_MAX]; /* hashes of contacts, this message */
+	size_t tried_count;
+	char fail_class; /* enum cpm_fail_class that decides; 0: no failure yet */
+	unsigned fail_code;
+	enum cpm_settle_how how;
+	bool unsure; /* a settle was sent and its answer lost */
+	bool locked; /* the user's lock may be ours */
+	bool again;	 /* something happened meanwhile: look once more */
+	enum cpm_lease_force again_force;
+};
+
+/* Classifies a final answer to a delivery. 2xx must not be asked. */
+enum cpm_fail_class cpm_fail_classify(unsigned code);
+
+/* Orders contacts by whom to try first: takes MESSAGE, q, most recent. */
+void cpm_contacts_order(struct cpm_contact *contacts, size_t count);
+
+/* aor and token are copied. Calls ports; afterwards look at d->state. */
+void cpm_deliver_start(struct cpm_deliver *d,
+		const struct cpm_deliver_ports *ports,
+		const struct cpm_deliver_conf *conf, struct cpm_pl aor,
+		struct cpm_pl token, enum cpm_lease_force force, uint64_t now_ms);
+
+/* A trigger for a user whose delivery is under way. */
+void cpm_deliver_again(struct cpm_deliver *d, enum cpm_lease_force force);
+
+/* The final answer to what was sent (408: none came). */
+void cpm_deliver_answer(struct cpm_deliver *d,
+		const struct cpm_deliver_ports *ports,
+		const struct cpm_deliver_conf *conf, unsigned code, uint64_t now_ms);
+
+/* at_ms has come. */
+void cpm_deliver_tick(struct cpm_deliver *d,
+		const struct cpm_deliver_ports *ports,
+		const struct cpm_deliver_conf *conf, uint64_t now_ms);
+
+#endif

@@ -1,0 +1,146 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "cpm_queue.h"
+
+#include "cpm_queue_lua.h"
+#include "cpm_wr.h"
+
+static const struct
+{
+	const char *name;
+	const char *text;
+} scripts[CPM_SCRIPT_COUNT_] = {
+		[CPM_SCRIPT_PUT] = {"put", cpm_lua_put},
+		[CPM_SCRIPT_LEASE] = {"lease", cpm_lua_lease},
+		[CPM_SCRIPT_RENEW] = {"renew", cpm_lua_renew},
+		[CPM_SCRIPT_SETTLE] = {"settle", cpm_lua_settle},
+		[CPM_SCRIPT_RELEASE] = {"release", cpm_lua_release},
+		[CPM_SCRIPT_CLAIM] = {"claim", cpm_lua_claim},
+		[CPM_SCRIPT_STAT] = {"stat", cpm_lua_stat},
+		[CPM_SCRIPT_LIST] = {"list", cpm_lua_list},
+		[CPM_SCRIPT_GET] = {"get", cpm_lua_get},
+};
+
+const char *cpm_script_name(enum cpm_script s)
+{
+	return scripts[s].name;
+}
+
+const char *cpm_script_text(enum cpm_script s)
+{
+	return scripts[s].text;
+}
+
+unsigned cpm_queue_shard(struct cpm_pl aor)
+{
+	return (unsigned)(cpm_hash64(CPM_HASH_INIT, aor) % CPM_QUEUE_SHARDS);
+}
+
+static const struct
+{
+	const char *name;
+	bool of_user;
+} key_kinds[CPM_KEY_COUNT_] = {
+		[CPM_KEY_Q] = {"q", true},
+		[CPM_KEY_M] = {"m", true},
+		[CPM_KEY_LOCK] = {"l", true},
+		[CPM_KEY_USERS] = {"users", false},
+		[CPM_KEY_WAKE] = {"wake", false},
+		[CPM_KEY_DEAD] = {"dead", false},
+		[CPM_KEY_EXPIRED] = {"expired", false},
+		[CPM_KEY_SUM] = {"sum", false},
+		[CPM_KEY_TOMB] = {"d", true},
+};
+
+static int keys_build(struct cpm_queue_keys *k, struct cpm_pl prefix,
+		unsigned shard, struct cpm_pl aor, struct cpm_pl id)
+{
+	struct cpm_wr w;
+	size_t i;
+	size_t from;
+
+	if(prefix.n == 0 || prefix.n > CPM_QUEUE_PREFIX_MAX || aor.n > CPM_AOR_MAX
+			|| id.n > CPM_MSG_ID_MAX || shard >= CPM_QUEUE_SHARDS) {
+		return CPM_ELIMIT;
+	}
+	cpm_wr_init(&w, k->buf, sizeof(k->buf));
+	k->count = id.n > 0 ? CPM_KEY_COUNT_ : CPM_KEY_TOMB;
+	for(i = 0; i < k->count; i++) {
+		from = w.n;
+		cpm_wr_pl_put(&w, prefix);
+		cpm_wr_str(&w, ":{");
+		cpm_wr_u64(&w, shard);
+		cpm_wr_str(&w, "}:");
+		cpm_wr_str(&w, key_kinds[i].name);
+		if(key_kinds[i].of_user) {
+			cpm_wr_chr(&w, ':');
+			cpm_wr_pl_put(&w, aor);
+		}
+		if(i == CPM_KEY_TOMB) {
+			cpm_wr_chr(&w, ':');
+			cpm_wr_pl_put(&w, id);
+		}
+		if(!cpm_wr_ok(&w)) {
+			return CPM_ELIMIT;
+		}
+		k->key[i] = cpm_pl(k->buf + from, w.n - from);
+	}
+	return CPM_OK;
+}
+
+int cpm_queue_keys_init(struct cpm_queue_keys *k, struct cpm_pl prefix,
+		struct cpm_pl aor, struct cpm_pl id)
+{
+	if(aor.n == 0) {
+		return CPM_ELIMIT;
+	}
+	return keys_build(k, prefix, cpm_queue_shard(aor), aor, id);
+}
+
+int cpm_queue_keys_shard(
+		struct cpm_queue_keys *k, struct cpm_pl prefix, unsigned shard)
+{
+	return keys_build(k, prefix, shard, CPM_PL_NULL, CPM_PL_NULL);
+}
+
+static const struct
+{
+	enum cpm_state state;
+	const char *name;
+} states[] = {
+		{CPM_STATE_QUEUED, "queued"},
+		{CPM_STATE_LEASED, "leased"},
+		{CPM_STATE_HELD, "held"},
+		{CPM_STATE_DEAD, "dead"},
+};
+
+const char *cpm_state_name(enum cpm_state s)
+{
+	size_t i;
+
+	for(i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+		if(states[i].state == s) {
+			return states[i].name;
+		}
+	}
+	return "?";
+}
+
+int cpm_state_parse(struct cpm_pl name, enum cpm_state *s_r)
+{
+	size_t i;
+
+	for(i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+		if(cpm_pl_eq(name, cpm_pl_str(states[i].name))) {
+			*s_r = states[i].state;
+			return CPM_OK;
+		}
+	}
+	return CPM_EPROTO;
+}

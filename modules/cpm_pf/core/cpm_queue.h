@@ -1,0 +1,234 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+/*
+ * cpm_queue.h - the queue in Redis: key names, scripts as data, result shapes.
+ *
+ * runs in:  anything; pure data and functions
+ * owns:     nothing
+ * never:    talks to Redis (io_queue does, with what is defined here)
+ *
+ * All that belongs to one user lives in one of CPM_QUEUE_SHARDS shards, and a
+ * shard is one Redis Cluster slot, because its number is the keys' hash tag.
+ * So a user's queue and the index that lists it change in one atomic script,
+ * on one server and on a cluster alike.
+ *
+ *   <prefix>:{k}:q:<aor>       LIST  "<seq> <expires_ms> <id>", in order of
+ *                                    arrival; seq grows, about the arrival in
+ *                                    ms; expires_ms 0: never
+ *   <prefix>:{k}:m:<aor>       HASH  <id>     the blob (cpm_msg.h)
+ *                                    " b"     "<bytes> <soonest expiry>"
+ *                                    " s<id>" state, only once it is not new:
+ *                                    "<S> <attempts> <due> <deadline> <token>
+ *                                    <class> <error>"
+ *   <prefix>:{k}:l:<aor>       STRING token of the one delivery under way,
+ *                                    gone by itself at its deadline
+ *   <prefix>:{k}:d:<aor>:<id>  STRING fingerprint of a message that was
+ *                                    removed: its late retransmission is known
+ *   <prefix>:{k}:users         ZSET  users with a queue, by name
+ *   <prefix>:{k}:wake          ZSET  the same users by when next to look: the
+ *                                    soonest of retry, lease end, expiry, check
+ *   <prefix>:{k}:dead          ZSET  "<aor> <id>" by when it died
+ *   <prefix>:{k}:expired       LIST  "<aor>\n<blob>" taken out, to be reported
+ *   <prefix>:{k}:sum           HASH  n, b: messages and bytes of the shard
+ *
+ * State S: Q queued, L leased, H held, D dead. A lease whose deadline passed
+ * reads as Q. Times are ms of Redis' own clock, the one clock that all nodes
+ * share, but expires_ms, which is the sender's.
+ */
+
+#ifndef CPM_QUEUE_H
+#define CPM_QUEUE_H
+
+#include "cpm_aor.h"
+#include "cpm_base.h"
+#include "cpm_msg.h"
+
+#define CPM_QUEUE_SHARDS 64
+#define CPM_QUEUE_PREFIX_MAX 32
+#define CPM_QUEUE_TOKEN_MAX 64
+#define CPM_QUEUE_ERROR_MAX 64
+
+enum cpm_script
+{
+	CPM_SCRIPT_PUT,
+	CPM_SCRIPT_LEASE,
+	CPM_SCRIPT_RENEW,
+	CPM_SCRIPT_SETTLE,
+	CPM_SCRIPT_RELEASE,
+	CPM_SCRIPT_CLAIM,
+	CPM_SCRIPT_STAT,
+	CPM_SCRIPT_LIST,
+	CPM_SCRIPT_GET,
+	CPM_SCRIPT_COUNT_
+};
+
+/* Name for logs and the Lua text (arguments and replies: head of each file
+ * in core/lua). NUL-terminated. */
+const char *cpm_script_name(enum cpm_script s);
+const char *cpm_script_text(enum cpm_script s);
+
+/* Keys of one user, in the order in which every script takes them. */
+enum cpm_queue_key
+{
+	CPM_KEY_Q,
+	CPM_KEY_M,
+	CPM_KEY_LOCK,
+	CPM_KEY_USERS,
+	CPM_KEY_WAKE,
+	CPM_KEY_DEAD,
+	CPM_KEY_EXPIRED,
+	CPM_KEY_SUM,
+	CPM_KEY_TOMB, /* of one message; only where an id is given */
+	CPM_KEY_COUNT_
+};
+
+struct cpm_queue_keys
+{
+	struct cpm_pl key[CPM_KEY_COUNT_];
+	size_t count; /* 8, or 9 with an id */
+	char buf[CPM_KEY_COUNT_ * (CPM_QUEUE_PREFIX_MAX + CPM_AOR_MAX + 24)
+			 + CPM_MSG_ID_MAX];
+};
+
+unsigned cpm_queue_shard(struct cpm_pl aor);
+
+/* id may be empty. CPM_OK; CPM_ELIMIT: prefix, aor or id over its bound. The
+ * struct must not be moved afterwards (key points into buf). */
+int cpm_queue_keys_init(struct cpm_queue_keys *k, struct cpm_pl prefix,
+		struct cpm_pl aor, struct cpm_pl id);
+
+/* The same for a script or command that speaks of a shard and of no user: of
+ * the keys, USERS, WAKE, DEAD, EXPIRED and SUM are good. CPM_OK; CPM_ELIMIT:
+ * prefix or shard over its bound. */
+int cpm_queue_keys_shard(
+		struct cpm_queue_keys *k, struct cpm_pl prefix, unsigned shard);
+
+/* ------------------------------------------------------------- put */
+
+enum cpm_put_status
+{
+	CPM_PUT_QUEUED,		   /* written */
+	CPM_PUT_DUPLICATE,	   /* the very same message is in the queue */
+	CPM_PUT_GONE,		   /* the very same message was delivered lately */
+	CPM_PUT_CONFLICT,	   /* another message has this id: choose another */
+	CPM_PUT_FULL_MESSAGES, /* quota; nothing written */
+	CPM_PUT_FULL_BYTES,
+};
+
+struct cpm_put
+{
+	struct cpm_pl aor;
+	struct cpm_pl id;
+	struct cpm_pl blob;
+	uint64_t expires_ms;   /* 0: never */
+	uint64_t max_messages; /* 0: no quota */
+	uint64_t max_bytes;
+	uint64_t check_in_ms; /* look at this queue again then, whatever happens */
+};
+
+struct cpm_put_result
+{
+	enum cpm_put_status status;
+	uint64_t messages; /* in the queue after it */
+	uint64_t bytes;
+};
+
+/* ----------------------------------------------------------- lease */
+
+/* What to do about a message that waits for its retry time. */
+enum cpm_lease_force
+{
+	CPM_LEASE_WHEN_DUE,	   /* wait */
+	CPM_LEASE_UNREACHABLE, /* take it if its client could not be reached */
+	CPM_LEASE_ALL,		   /* take it */
+};
+
+enum cpm_lease_status
+{
+	CPM_LEASE_OK,	 /* a message was leased */
+	CPM_LEASE_EMPTY, /* nothing is queued for this user */
+	CPM_LEASE_NONE,	 /* nothing that may be sent: held or dead only */
+	CPM_LEASE_WAIT,	 /* the first waits for its retry time, in wait_ms */
+	CPM_LEASE_BUSY,	 /* another delivery has the lock, for wait_ms more */
+};
+
+struct cpm_lease
+{
+	enum cpm_lease_status status;
+	uint64_t wait_ms;
+	unsigned attempt;	/* 1 at the first delivery */
+	struct cpm_msg msg; /* borrowed from the store's reply */
+};
+
+/* ---------------------------------------------------------- settle */
+
+enum cpm_settle_how
+{
+	CPM_SETTLE_DELIVERED, /* the client took it: remove */
+	CPM_SETTLE_RETRY,	  /* queued again, due in retry_in_ms */
+	CPM_SETTLE_DEAD,	  /* give up, keep it visible */
+};
+
+/* Why a delivery failed, which decides who waits for the retry. */
+enum cpm_fail_class
+{
+	CPM_FAIL_UNREACHABLE = 'u', /* nobody there: all wait; a sign of life ends
+								   the wait */
+	CPM_FAIL_REFUSED = 'r',		/* the client wants nothing now: all wait */
+	CPM_FAIL_MESSAGE = 'm',		/* this message only; others pass it */
+};
+
+struct cpm_settle
+{
+	struct cpm_pl aor;
+	struct cpm_pl id;
+	struct cpm_pl token;
+	enum cpm_settle_how how;
+	enum cpm_fail_class fail_class; /* RETRY and DEAD */
+	struct cpm_pl error;			/* stable words, e.g. "486" */
+	uint64_t retry_in_ms;
+	uint64_t dedup_ms; /* DELIVERED: know retransmissions for so long */
+};
+
+/* ------------------------------------------------------------ read */
+
+enum cpm_state
+{
+	CPM_STATE_QUEUED = 'Q',
+	CPM_STATE_LEASED = 'L',
+	CPM_STATE_HELD = 'H',
+	CPM_STATE_DEAD = 'D',
+};
+
+/* "queued", "leased", "held", "dead"; and back (CPM_EPROTO). */
+const char *cpm_state_name(enum cpm_state s);
+int cpm_state_parse(struct cpm_pl name, enum cpm_state *s_r);
+
+/* One user's queue, without what has expired. */
+struct cpm_queue_stat
+{
+	uint64_t messages;
+	uint64_t bytes;
+	uint64_t oldest_ms;
+	uint64_t newest_ms;
+	uint64_t queued, leased, held, dead; /* their sum is messages */
+};
+
+/* One message of a list. */
+struct cpm_queue_item
+{
+	uint64_t seq; /* cursor: ask for what comes behind it */
+	enum cpm_state state;
+	unsigned attempts;
+	uint64_t next_attempt_ms; /* 0: none is planned by time */
+	struct cpm_pl last_error; /* empty: none */
+	struct cpm_msg msg;
+};
+
+#endif

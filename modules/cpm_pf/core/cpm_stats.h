@@ -1,0 +1,93 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+/*
+ * cpm_stats.h - the counters, one list for statistics, RPC and /metrics.
+ *
+ * runs in:  every process; the page is shared memory, the counters atomic
+ * owns:     nothing; pf_mod makes the page, workers map it
+ *
+ * X(name, kind, help): kind C counter, G gauge. Append only: the page's
+ * layout is part of the contract between module and worker, guarded by
+ * CPM_STATS_COUNT_.
+ */
+
+#ifndef CPM_STATS_H
+#define CPM_STATS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#define CPM_STATS_LIST(X)                                                    \
+	X(received, 'C', "Messages given to cpm_queue")                          \
+	X(queued, 'C', "Messages written to the queue")                          \
+	X(duplicate, 'C', "Messages that were queued or delivered already")      \
+	X(refused, 'C', "Messages refused for what they are")                    \
+	X(quota_refused, 'C', "Messages refused by a quota")                     \
+	X(delivered_message, 'C', "Queued messages delivered by SIP MESSAGE")    \
+	X(delivery_failed, 'C', "Delivery attempts that failed")                 \
+	X(expired, 'C', "Queued messages that expired")                          \
+	X(dead, 'C', "Queued messages given up after max_attempts")              \
+	X(store_failures, 'C', "Messages answered 503 because of the store")     \
+	X(redis_errors, 'C', "Failed or refused Redis commands")                 \
+	X(redis_up, 'G', "1 if the last Redis command succeeded")                \
+	X(hints_lost, 'C', "Hints that found a full socket (cost latency only)") \
+	X(worker_restarts, 'C', "Restarts of cpm_pf_worker processes")           \
+	X(unauthorised, 'C', "Messages whose sender was refused")                \
+	X(rejected, 'C', "Messages that policy or preference rejected")          \
+	X(unknown, 'C', "Messages for unknown or disabled recipients")           \
+	X(undecided, 'C', "Messages answered 503 because nothing could be decided") \
+	X(prefs_hits, 'C', "Preferences found in the cache")                     \
+	X(prefs_misses, 'C', "Preferences not in the cache, or too old there")   \
+	X(db_failures, 'C', "Failed connections and queries to the database")    \
+	X(db_up, 'G', "1 if the last query to the database succeeded")
+
+enum cpm_stat
+{
+#define CPM_STATS_ENUM(name, kind, help) CPM_STAT_##name,
+	CPM_STATS_LIST(CPM_STATS_ENUM)
+#undef CPM_STATS_ENUM
+			CPM_STATS_COUNT_
+};
+
+struct cpm_stats
+{
+	uint32_t magic; /* CPM_STATS_MAGIC */
+	uint32_t count; /* CPM_STATS_COUNT_ */
+	_Atomic uint64_t v[CPM_STATS_COUNT_];
+};
+
+#define CPM_STATS_MAGIC 0x43504d31u
+
+static inline void cpm_stat_add(
+		struct cpm_stats *s, enum cpm_stat i, uint64_t by)
+{
+	atomic_fetch_add_explicit(&s->v[i], by, memory_order_relaxed);
+}
+
+static inline void cpm_stat_set(
+		struct cpm_stats *s, enum cpm_stat i, uint64_t v)
+{
+	atomic_store_explicit(&s->v[i], v, memory_order_relaxed);
+}
+
+static inline uint64_t cpm_stat_get(const struct cpm_stats *s, enum cpm_stat i)
+{
+	return atomic_load_explicit(&s->v[i], memory_order_relaxed);
+}
+
+/* Name and help text, for lists. */
+struct cpm_stat_info
+{
+	const char *name;
+	char kind; /* 'C' or 'G' */
+	const char *help;
+};
+extern const struct cpm_stat_info cpm_stat_infos[CPM_STATS_COUNT_];
+
+#endif

@@ -1,0 +1,43 @@
+-- Copyright (C) 2026 the cpm_pf authors
+-- SPDX-License-Identifier: GPL-2.0-or-later
+--
+-- release: the end of a delivery, or of a look that found no client.
+--
+-- ARGV 3 token ("-": no lock was taken), 4 id that was leased and not sent
+--      ("-": none), 5 look again in ms
+-- returns the messages left
+
+local token, id, wake_in = ARGV[3], ARGV[4], tonumber(ARGV[5])
+
+if id ~= '-' then
+	local raw = call('HGET', km, ' s' .. id)
+	local st = raw and state_parse(raw)
+	if st and st.token == token then
+		st.s = 'Q'
+		st.token = '-'
+		st.deadline = 0
+		st.attempts = math.max(st.attempts - 1, 0)
+		state_set(id, st)
+	end
+end
+
+local holder = call('GET', klock)
+if holder == token then
+	call('DEL', klock)
+	holder = nil
+end
+
+if call('LLEN', kq) == 0 then
+	drop_if_empty()
+	return 0
+end
+local _, soonest = reap()
+if drop_if_empty() then
+	return 0
+end
+if holder then
+	-- another delivery goes on: look when its lease would end
+	wake_in = math.max(call('PTTL', klock), 0) + 1000
+end
+wake_at(now + wake_in, soonest)
+return call('LLEN', kq)

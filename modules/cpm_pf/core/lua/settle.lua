@@ -1,0 +1,48 @@
+-- Copyright (C) 2026 the cpm_pf authors
+-- SPDX-License-Identifier: GPL-2.0-or-later
+--
+-- settle: what became of a leased message.
+--
+-- KEYS 9 the message's tombstone
+-- ARGV 3 token, 4 id, 5 delivered|retry|dead, 6 retry_in_ms, 7 class,
+--      8 error, 9 dedup_ms
+-- returns 1, or 0: the lease is lost, nothing changed
+--
+-- The token alone decides. A lease that ran out and that nobody took since is
+-- still ours to settle: the client has the message, it must not get it again.
+
+local token, id, how = ARGV[3], ARGV[4], ARGV[5]
+local raw = call('HGET', km, ' s' .. id)
+if not raw then
+	return 0
+end
+local st = state_parse(raw)
+if st.token ~= token then
+	return 0
+end
+
+if how == 'delivered' then
+	local blob = call('HGET', km, id)
+	local bytes, soonest = meta_get()
+	message_remove(entry_find(id), id, st)
+	call('HINCRBY', ksum, 'n', -1)
+	call('HINCRBY', ksum, 'b', -#blob)
+	call('SET', ktomb, blob_fingerprint(blob), 'PX', ARGV[9])
+	meta_set(bytes - #blob, soonest)
+	drop_if_empty()
+	return 1
+end
+
+st.s = 'Q'
+st.token = '-'
+st.deadline = 0
+st.due = now + tonumber(ARGV[6])
+st.class = ARGV[7]
+st.err = ARGV[8]
+if how == 'dead' then
+	st.s = 'D'
+	st.due = 0
+	call('ZADD', kdead, int(now), aor .. ' ' .. id)
+end
+state_set(id, st)
+return 1

@@ -1,0 +1,37 @@
+-- Copyright (C) 2026 the cpm_pf authors
+-- SPDX-License-Identifier: GPL-2.0-or-later
+--
+-- stat: a queue in numbers, without what has expired. Reads only.
+--
+-- returns {messages, bytes, oldest_ms, newest_ms, queued, leased, held, dead}
+
+local n = call('LLEN', kq)
+if n == 0 then
+	return {0, 0, '0', '0', 0, 0, 0, 0}
+end
+local bytes, soonest = meta_get()
+local oldest = entry_parse(call('LINDEX', kq, 0))
+local newest = entry_parse(call('LINDEX', kq, -1))
+if call('HLEN', km) == n + 1 and (soonest == 0 or soonest > now) then
+	-- no state, nothing expired: the numbers are there already
+	return {n, bytes, int(oldest), int(newest), n, 0, 0, 0}
+end
+
+local count = {Q = 0, L = 0, H = 0, D = 0}
+oldest, newest, n = 0, 0, 0
+for _, e in ipairs(call('LRANGE', kq, 0, -1)) do
+	local seq, exp, id = entry_parse(e)
+	local st = state_get(id)
+	if exp == 0 or exp > now or st.s == 'L' then
+		count[st.s] = count[st.s] + 1
+		n = n + 1
+		if oldest == 0 then
+			oldest = seq
+		end
+		newest = seq
+	else
+		bytes = bytes - call('HSTRLEN', km, id)
+	end
+end
+return {n, bytes, int(oldest), int(newest), count.Q, count.L, count.H,
+	count.D}

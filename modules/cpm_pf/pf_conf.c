@@ -1,0 +1,480 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "pf_conf.h"
+
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "../../core/dprint.h"
+#include "../../core/sr_module.h"
+
+struct pf_params pf_params = {
+		.redis_connect_timeout_ms = 500,
+		.redis_cmd_timeout_ms = 250,
+		.key_prefix = "cpm",
+		.message_max_bytes = 65536,
+		.queue_max_messages = 1000,
+		.queue_max_bytes = 10485760,
+		.default_expires = 604800,
+		.max_expires = 2592000,
+		.lease_time = 60,
+		.retry_intervals = "5,30,120,600,3600",
+		.max_attempts = 12,
+		.delivery_workers = 1,
+		.delivery_parallel = 256,
+		.register_trigger = 1,
+		.register_delay_ms = 100,
+		.dedup_time = 300,
+		.check_interval = 3600,
+		.queued_code = 202,
+		.insert_called_party_id = 1,
+		.trust_clients = 0,
+		.require_feature_tag = 1,
+		.reject_code = 403,
+		.identity = "pai,auth,from",
+		.isf_uri = "",
+		.isf_mode = "route",
+		.usrloc_domain = "location",
+		.pf_uri = "",
+		.admin_listen = "127.0.0.1:8060",
+		.admin_token_file = "",
+		.worker = "",
+		.db_url = "",
+		.prefs_cache_ttl = 300,
+		.prefs_cache_size = 10000,
+};
+
+struct pf_conf pf_conf;
+
+static char domain_texts[PF_DOMAINS_MAX][128];
+
+/* ------------------------------------------------- repeatable parameters */
+
+int pf_conf_redis_param(unsigned int type, void *val)
+{
+	const char *s = val;
+	struct cpm_diag diag = {"", 0};
+
+	if(pf_conf.redis_string[0] != '\0') {
+		LM_ERR("parameter redis: given twice; several servers are for Sentinel "
+			   "and Cluster, which this version does not follow\n");
+		return -1;
+	}
+	if(strlen(s) >= sizeof(pf_conf.redis_string)
+			|| io_redis_conf_parse(cpm_pl_str(s), &pf_conf.redis, &diag)
+					   != CPM_OK) {
+		LM_ERR("parameter redis: %s at character %u; it takes a string like "
+			   "\"name=cpm;addr=127.0.0.1;port=6379;db=0;user=..;pass=..\" or "
+			   "\"unix=/path\"\n",
+				diag.why, (unsigned)diag.at);
+		return -1;
+	}
+	memcpy(pf_conf.redis_string, s, strlen(s) + 1);
+	return 0;
+}
+
+int pf_conf_domain_param(unsigned int type, void *val)
+{
+	const char *s = val;
+	char *text;
+	size_t i;
+
+	if(pf_conf.domain_count == PF_DOMAINS_MAX) {
+		LM_ERR("parameter domain: more than %d domains\n", PF_DOMAINS_MAX);
+		return -1;
+	}
+	if(s[0] == '\0' || strlen(s) >= sizeof(domain_texts[0])
+			|| strpbrk(s, " @:;/<>{}") != NULL) {
+		LM_ERR("parameter domain: \"%s\" is no host name; it takes one home "
+			   "domain, such as example.org, and may be repeated\n",
+				s);
+		return -1;
+	}
+	text = domain_texts[pf_conf.domain_count];
+	for(i = 0; s[i] != '\0'; i++) {
+		text[i] = s[i] >= 'A' && s[i] <= 'Z' ? (char)(s[i] + 32) : s[i];
+	}
+	pf_conf.domains[pf_conf.domain_count++] = cpm_pl_str(text);
+	return 0;
+}
+
+/* "192.0.2.1", "192.0.2.0/24", "2001:db8::/32" */
+int pf_conf_trusted_param(unsigned int type, void *val)
+{
+	struct cpm_pl rest = cpm_pl_str(val);
+	struct cpm_pl addr = cpm_pl_trim(cpm_pl_cut(&rest, '/'));
+	struct pf_net net = {{0}, 4, 0};
+	char text[64];
+	uint64_t bits;
+
+	cpm_pl_cstr(addr, text, sizeof(text));
+	if(inet_pton(AF_INET6, text, net.addr) == 1) {
+		net.len = 16;
+	} else if(inet_pton(AF_INET, text, net.addr) != 1) {
+		net.len = 0;
+	}
+	bits = net.len * 8;
+	if(net.len == 0
+			|| (rest.p != NULL
+					&& cpm_pl_u64(cpm_pl_trim(rest), net.len * 8, &bits)
+							   != CPM_OK)) {
+		LM_ERR("parameter trusted_peers: \"%s\"; it takes an address, with a "
+			   "prefix length or without, such as 192.0.2.0/24, and may be "
+			   "repeated\n",
+				(char *)val);
+		return -1;
+	}
+	if(pf_conf.trusted_count == PF_TRUSTED_MAX) {
+		LM_ERR("parameter trusted_peers: more than %d addresses\n",
+				PF_TRUSTED_MAX);
+		return -1;
+	}
+	net.bits = (unsigned)bits;
+	pf_conf.trusted[pf_conf.trusted_count++] = net;
+	return 0;
+}
+
+bool pf_conf_is_trusted(const unsigned char *addr, unsigned len)
+{
+	const struct pf_net *net;
+	unsigned whole, rest;
+	size_t i;
+
+	for(i = 0; i < pf_conf.trusted_count; i++) {
+		net = &pf_conf.trusted[i];
+		whole = net->bits / 8;
+		rest = net->bits % 8;
+		if(net->len == len && memcmp(net->addr, addr, whole) == 0
+				&& (rest == 0
+						|| ((net->addr[whole] ^ addr[whole]) >> (8 - rest))
+								   == 0)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* ------------------------------------------------------------- numbers */
+
+struct bound
+{
+	const char *name;
+	const int *v;
+	int min, max;
+	const char *takes;
+};
+
+static const struct bound bounds[] = {
+		{"redis_connect_timeout_ms", &pf_params.redis_connect_timeout_ms, 10,
+				60000, "milliseconds, 10 to 60000"},
+		{"redis_cmd_timeout_ms", &pf_params.redis_cmd_timeout_ms, 10, 60000,
+				"milliseconds, 10 to 60000"},
+		{"message_max_bytes", &pf_params.message_max_bytes, 1, CPM_MSG_BODY_MAX,
+				"bytes, 1 to 1048576"},
+		{"queue_max_messages", &pf_params.queue_max_messages, 0, 1000000,
+				"a number of messages, 0 (no quota) to 1000000"},
+		{"queue_max_bytes", &pf_params.queue_max_bytes, 0, 2147483647,
+				"bytes, 0 (no quota) to 2147483647"},
+		{"default_expires", &pf_params.default_expires, 1, 31536000,
+				"seconds, 1 to 31536000"},
+		{"max_expires", &pf_params.max_expires, 1, 31536000,
+				"seconds, 1 to 31536000"},
+		{"lease_time", &pf_params.lease_time, 1, 3600, "seconds, 1 to 3600"},
+		{"max_attempts", &pf_params.max_attempts, 1, 1000,
+				"a number of attempts, 1 to 1000"},
+		{"delivery_workers", &pf_params.delivery_workers, 1,
+				PF_DELIVERY_WORKERS_MAX, "a number of processes, 1 to 16"},
+		{"delivery_parallel", &pf_params.delivery_parallel, 1, 4096,
+				"deliveries at a time in each worker, 1 to 4096"},
+		{"register_trigger", &pf_params.register_trigger, 0, 1, "0 or 1"},
+		{"register_delay_ms", &pf_params.register_delay_ms, 0, 60000,
+				"milliseconds, 0 to 60000"},
+		{"dedup_time", &pf_params.dedup_time, 0, 86400,
+				"seconds, 0 (off) to 86400"},
+		{"check_interval", &pf_params.check_interval, 10, 86400,
+				"seconds, 10 to 86400"},
+		{"trust_clients", &pf_params.trust_clients, 0, 1, "0 or 1"},
+		{"require_feature_tag", &pf_params.require_feature_tag, 0, 1, "0 or 1"},
+		{"insert_called_party_id", &pf_params.insert_called_party_id, 0, 1,
+				"0 or 1"},
+		{"prefs_cache_ttl", &pf_params.prefs_cache_ttl, 0, 86400,
+				"seconds, 0 (read each time) to 86400"},
+		{"prefs_cache_size", &pf_params.prefs_cache_size, 1, 1000000,
+				"a number of users, 1 to 1000000"},
+};
+
+static int numbers_check(void)
+{
+	const struct bound *b;
+	size_t i;
+
+	for(i = 0; i < sizeof(bounds) / sizeof(bounds[0]); i++) {
+		b = &bounds[i];
+		if(*b->v < b->min || *b->v > b->max) {
+			LM_ERR("parameter %s: %d; it takes %s\n", b->name, *b->v, b->takes);
+			return -1;
+		}
+	}
+	if(pf_params.queued_code != 200 && pf_params.queued_code != 202) {
+		LM_ERR("parameter queued_code: %d; it takes 200 or 202\n",
+				pf_params.queued_code);
+		return -1;
+	}
+	if(pf_params.default_expires > pf_params.max_expires) {
+		LM_ERR("parameter default_expires: %d is more than max_expires (%d)\n",
+				pf_params.default_expires, pf_params.max_expires);
+		return -1;
+	}
+	return 0;
+}
+
+static int retry_check(void)
+{
+	struct cpm_pl rest = cpm_pl_str(pf_params.retry_intervals);
+	struct cpm_pl part;
+	uint64_t s;
+	size_t n = 0;
+
+	while(rest.p != NULL && n <= CPM_RETRY_MAX) {
+		part = cpm_pl_trim(cpm_pl_cut(&rest, ','));
+		if(n == CPM_RETRY_MAX || cpm_pl_u64(part, 86400, &s) != CPM_OK
+				|| s == 0) {
+			LM_ERR("parameter retry_intervals: \"%s\"; it takes 1 to %d "
+				   "numbers of seconds, 1 to 86400, with commas between\n",
+					pf_params.retry_intervals, CPM_RETRY_MAX);
+			return -1;
+		}
+		pf_conf.deliver.retry_ms[n++] = s * 1000;
+	}
+	pf_conf.deliver.retry_count = n;
+	return 0;
+}
+
+/* ------------------------------------------------------------ decisions */
+
+static int identity_check(void)
+{
+	static const char *const names[] = {
+			[PF_IDENTITY_PAI] = "pai",
+			[PF_IDENTITY_AUTH] = "auth",
+			[PF_IDENTITY_FROM] = "from",
+	};
+	struct cpm_pl rest = cpm_pl_str(pf_params.identity);
+	struct cpm_pl part;
+	size_t n = 0;
+	size_t i;
+
+	while(rest.p != NULL) {
+		part = cpm_pl_trim(cpm_pl_cut(&rest, ','));
+		for(i = 0; i < 3 && !cpm_pl_eq(part, cpm_pl_str(names[i])); i++)
+			;
+		if(i == 3 || n == 3) {
+			LM_ERR("parameter identity: \"%s\"; it takes what a sender is "
+				   "known by, in order: pai, auth, from, with commas "
+				   "between\n",
+					pf_params.identity);
+			return -1;
+		}
+		pf_conf.identity[n++] = (enum pf_identity)i;
+	}
+	pf_conf.identity_count = n;
+	return 0;
+}
+
+static int decisions_check(void)
+{
+	char buf[CPM_AOR_MAX];
+	struct cpm_pl aor;
+
+	if(pf_params.reject_code != 403 && pf_params.reject_code != 480
+			&& pf_params.reject_code != 603 && pf_params.reject_code != 202) {
+		LM_ERR("parameter reject_code: %d; it takes 403, 480, 603, or 202 for "
+			   "a rejection that the sender does not see\n",
+				pf_params.reject_code);
+		return -1;
+	}
+	pf_conf.isf_rewrite = strcmp(pf_params.isf_mode, "ruri") == 0;
+	if(!pf_conf.isf_rewrite && strcmp(pf_params.isf_mode, "route") != 0) {
+		LM_ERR("parameter isf_mode: \"%s\"; it takes route or ruri\n",
+				pf_params.isf_mode);
+		return -1;
+	}
+	if(pf_params.isf_uri[0] != '\0'
+			&& !cpm_pl_istarts(
+					cpm_pl_str(pf_params.isf_uri), CPM_PL_LIT("sip:"))
+			&& !cpm_pl_istarts(
+					cpm_pl_str(pf_params.isf_uri), CPM_PL_LIT("sips:"))) {
+		LM_ERR("parameter isf_uri: \"%s\"; it takes a SIP URI, such as "
+			   "sip:isf.example.org;lr\n",
+				pf_params.isf_uri);
+		return -1;
+	}
+	if(pf_params.pf_uri[0] != '\0'
+			&& cpm_aor_canon(cpm_pl_str(pf_params.pf_uri), buf, sizeof(buf),
+					   &aor, NULL)
+					   != CPM_OK) {
+		LM_ERR("parameter pf_uri: \"%s\"; it takes a SIP URI with a user, such "
+			   "as sip:cpm-pf@example.org\n",
+				pf_params.pf_uri);
+		return -1;
+	}
+	return 0;
+}
+
+/* --------------------------------------------------------------- admin */
+
+/* 1: a loopback address, 0: another address, -1: no address. */
+static int loopback(struct cpm_pl host)
+{
+	unsigned char ip[16];
+	char text[64];
+
+	if(host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']') {
+		cpm_pl_cstr(cpm_pl(host.p + 1, host.n - 2), text, sizeof(text));
+		if(inet_pton(AF_INET6, text, ip) != 1) {
+			return -1;
+		}
+		return memcmp(ip, &in6addr_loopback, sizeof(ip)) == 0;
+	}
+	cpm_pl_cstr(host, text, sizeof(text));
+	if(inet_pton(AF_INET, text, ip) != 1) {
+		return -1;
+	}
+	return ip[0] == 127;
+}
+
+/* The worker refuses as well; here the operator learns it at start. */
+static int admin_check(void)
+{
+	struct cpm_pl listen = cpm_pl_str(pf_params.admin_listen);
+	struct cpm_pl port;
+	uint64_t number;
+	size_t colon;
+	int local;
+
+	pf_conf.admin = listen.n > 0;
+	if(!pf_conf.admin) {
+		return 0;
+	}
+	for(colon = listen.n; colon > 0 && listen.p[colon - 1] != ':'; colon--)
+		;
+	port = cpm_pl_from(listen, colon);
+	local = colon > 0 ? loopback(cpm_pl(listen.p, colon - 1)) : -1;
+	if(local < 0 || cpm_pl_u64(port, 65535, &number) != CPM_OK || number == 0) {
+		LM_ERR("parameter admin_listen: \"%s\"; it takes an address and a "
+			   "port, such as 127.0.0.1:8060 or [::1]:8060, or \"\" for no "
+			   "endpoint\n",
+				pf_params.admin_listen);
+		return -1;
+	}
+	if(!local && pf_params.admin_token_file[0] == '\0') {
+		LM_ERR("parameter admin_listen: %s is not a loopback address, and "
+			   "admin_token_file is not set: the endpoint would be open to "
+			   "everybody\n",
+				pf_params.admin_listen);
+		return -1;
+	}
+	return 0;
+}
+
+/* By default the program lies beside the module. */
+static int worker_check(void)
+{
+	Dl_info info;
+	const char *slash;
+
+	if(pf_params.worker[0] != '\0') {
+		snprintf(pf_conf.worker_path, sizeof(pf_conf.worker_path), "%s",
+				pf_params.worker);
+	} else if(dladdr((void *)pf_conf_check, &info) != 0
+			  && (slash = strrchr(info.dli_fname, '/')) != NULL) {
+		snprintf(pf_conf.worker_path, sizeof(pf_conf.worker_path),
+				"%.*s/cpm_pf_worker", (int)(slash - info.dli_fname),
+				info.dli_fname);
+	}
+	if(pf_conf.admin && access(pf_conf.worker_path, X_OK) != 0) {
+		LM_ERR("parameter worker: no program at \"%s\"; it takes the path of "
+			   "cpm_pf_worker, which is built and installed with the module\n",
+				pf_conf.worker_path);
+		return -1;
+	}
+	return 0;
+}
+
+/* ----------------------------------------------------------------- all */
+
+/* The right side of Call-IDs: ours, and the same on every node, so that a
+ * client sees nothing of who delivers. */
+static struct cpm_pl call_id_host(void)
+{
+	static char host[128];
+	struct cpm_pl aor;
+	char buf[CPM_AOR_MAX];
+
+	if(cpm_aor_canon(cpm_pl_str(pf_params.pf_uri), buf, sizeof(buf), &aor, NULL)
+			== CPM_OK) {
+		return cpm_pl_str(cpm_pl_cstr(cpm_aor_host(aor), host, sizeof(host)));
+	}
+	if(pf_conf.domain_count > 0) {
+		return pf_conf.domains[0];
+	}
+	return CPM_PL_LIT("cpm.invalid");
+}
+
+int pf_conf_check(void)
+{
+	struct cpm_accept_conf *a = &pf_conf.accept;
+	struct cpm_deliver_conf *d = &pf_conf.deliver;
+	size_t prefix_len = strlen(pf_params.key_prefix);
+
+	if(numbers_check() < 0 || retry_check() < 0 || admin_check() < 0
+			|| worker_check() < 0 || identity_check() < 0
+			|| decisions_check() < 0) {
+		return -1;
+	}
+	if(prefix_len == 0 || prefix_len > CPM_QUEUE_PREFIX_MAX
+			|| strpbrk(pf_params.key_prefix, "{} ") != NULL) {
+		LM_ERR("parameter key_prefix: \"%s\"; it takes 1 to %d characters "
+			   "without space and braces\n",
+				pf_params.key_prefix, CPM_QUEUE_PREFIX_MAX);
+		return -1;
+	}
+	if(pf_conf.redis_string[0] == '\0'
+			&& pf_conf_redis_param(PARAM_STRING, "addr=127.0.0.1;port=6379")
+					   < 0) {
+		return -1;
+	}
+	pf_conf.redis.connect_timeout_ms =
+			(unsigned)pf_params.redis_connect_timeout_ms;
+	pf_conf.redis.cmd_timeout_ms = (unsigned)pf_params.redis_cmd_timeout_ms;
+	pf_conf.key_prefix = cpm_pl(pf_params.key_prefix, prefix_len);
+	pf_conf.delivery_workers = (unsigned)pf_params.delivery_workers;
+	pf_conf.delivery_parallel = (unsigned)pf_params.delivery_parallel;
+	pf_conf.register_delay_ms = (uint64_t)pf_params.register_delay_ms;
+
+	a->message_max_bytes = (size_t)pf_params.message_max_bytes;
+	a->queue_max_messages = (uint64_t)pf_params.queue_max_messages;
+	a->queue_max_bytes = (uint64_t)pf_params.queue_max_bytes;
+	a->default_expires_s = (uint64_t)pf_params.default_expires;
+	a->max_expires_s = (uint64_t)pf_params.max_expires;
+	a->check_in_ms = pf_conf.deliver.retry_ms[0];
+	a->queued_code = (unsigned)pf_params.queued_code;
+	a->domains = pf_conf.domains;
+	a->domain_count = pf_conf.domain_count;
+	a->call_id_host = call_id_host();
+
+	d->lease_ms = (uint64_t)pf_params.lease_time * 1000;
+	d->max_attempts = (unsigned)pf_params.max_attempts;
+	d->dedup_ms = (uint64_t)pf_params.dedup_time * 1000;
+	d->check_max_ms = (uint64_t)pf_params.check_interval * 1000;
+	return 0;
+}

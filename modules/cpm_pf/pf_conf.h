@@ -1,0 +1,119 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+/*
+ * pf_conf.h - the module's parameters, as given and as checked.
+ *
+ * runs in:  modparam writes the raw values before mod_init; pf_conf_check
+ *           turns them into pf_conf, once, before any fork; read only after
+ * owns:     the raw strings (pkg, of before the fork)
+ */
+
+#ifndef PF_CONF_H
+#define PF_CONF_H
+
+#include "core/cpm_flow.h"
+#include "io/io_redis.h"
+
+#define PF_DOMAINS_MAX 64
+#define PF_TRUSTED_MAX 256
+#define PF_DELIVERY_WORKERS_MAX 16
+
+/* What modparam stores, as it is written in kamailio.cfg. */
+struct pf_params
+{
+	int redis_connect_timeout_ms;
+	int redis_cmd_timeout_ms;
+	char *key_prefix;
+	int message_max_bytes;
+	int queue_max_messages;
+	int queue_max_bytes;
+	int default_expires;
+	int max_expires;
+	int lease_time;
+	char *retry_intervals;
+	int max_attempts;
+	int delivery_workers;
+	int delivery_parallel;
+	int register_trigger;
+	int register_delay_ms;
+	int dedup_time;
+	int check_interval;
+	int queued_code;
+	int insert_called_party_id;
+	int trust_clients;
+	int require_feature_tag;
+	int reject_code;
+	char *identity;
+	char *isf_uri;
+	char *isf_mode;
+	char *usrloc_domain;
+	char *pf_uri;
+	char *admin_listen;
+	char *admin_token_file;
+	char *worker;
+	char *db_url;
+	int prefs_cache_ttl;
+	int prefs_cache_size;
+};
+
+extern struct pf_params pf_params;
+
+/* Where a sender's identity may come from. */
+enum pf_identity
+{
+	PF_IDENTITY_PAI,  /* P-Asserted-Identity, of a trusted peer */
+	PF_IDENTITY_AUTH, /* who authenticated */
+	PF_IDENTITY_FROM, /* From */
+};
+
+/* An address with a prefix length. */
+struct pf_net
+{
+	unsigned char addr[16];
+	unsigned len;  /* bytes of addr: 4 or 16 */
+	unsigned bits; /* of the prefix */
+};
+
+struct pf_conf
+{
+	struct io_redis_conf redis;
+	char redis_string[1024]; /* as given, for cpm_pf_worker */
+	struct cpm_pl key_prefix;
+	struct cpm_pl domains[PF_DOMAINS_MAX];
+	size_t domain_count;
+	struct cpm_accept_conf accept;
+	struct cpm_deliver_conf deliver;
+	unsigned delivery_workers;
+	unsigned delivery_parallel;
+	uint64_t register_delay_ms;
+	struct pf_net trusted[PF_TRUSTED_MAX];
+	size_t trusted_count;
+	enum pf_identity identity[3]; /* in the order in which they are asked */
+	size_t identity_count;
+	bool isf_rewrite; /* isf_mode ruri */
+	bool admin;		  /* admin_listen is not empty */
+	char worker_path[512];
+};
+
+extern struct pf_conf pf_conf;
+
+/* modparam functions (USE_FUNC_PARAM): 0, or -1 after a line in the log. */
+int pf_conf_redis_param(unsigned int type, void *val);
+int pf_conf_domain_param(unsigned int type, void *val);
+
+int pf_conf_trusted_param(unsigned int type, void *val);
+
+/* Whether an address (4 or 16 bytes) is one of trusted_peers. */
+bool pf_conf_is_trusted(const unsigned char *addr, unsigned len);
+
+/* Checks all, fills pf_conf. 0; -1: a parameter is wrong, and the log says
+ * which and what it takes. */
+int pf_conf_check(void);
+
+#endif

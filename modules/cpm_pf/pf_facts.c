@@ -1,0 +1,313 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "pf_facts.h"
+
+#include "core/cpm_cpim.h"
+#include "core/cpm_wr.h"
+#include "io/io_clock.h"
+#include "pf_conf.h"
+
+#include "../../core/dprint.h"
+#include "../../core/parser/digest/digest.h"
+#include "../../core/parser/msg_parser.h"
+#include "../../core/parser/parse_content.h"
+#include "../../core/parser/parse_from.h"
+#include "../../core/parser/parse_ppi_pai.h"
+#include "../../core/parser/parse_to.h"
+#include "pf_sip.h"
+
+/* RFC 3428, 8: what is larger is large mode. */
+#define PAGER_MAX 1300
+
+static struct cpm_pl pl_of(str s)
+{
+	return s.s != NULL && s.len > 0 ? cpm_pl(s.s, (size_t)s.len) : CPM_PL_NULL;
+}
+
+/* -------------------------------------------------------------- addresses */
+
+int pf_facts_aor(struct cpm_pl uri, char *buf, struct cpm_pl *aor_r)
+{
+	char mapped[CPM_AOR_MAX + 160];
+	struct cpm_pl aor;
+	struct cpm_wr w;
+	int rc = cpm_aor_canon(uri, buf, CPM_AOR_MAX, &aor, NULL);
+
+	if(rc == CPM_OK && cpm_pl_starts(aor, CPM_PL_LIT("tel:+"))
+			&& pf_conf.domain_count > 0) {
+		cpm_wr_init(&w, mapped, sizeof(mapped));
+		cpm_wr_str(&w, "sip:");
+		cpm_wr_pl_put(&w, cpm_pl_from(aor, 4));
+		cpm_wr_chr(&w, '@');
+		cpm_wr_pl_put(&w, pf_conf.domains[0]);
+		rc = cpm_aor_canon(cpm_wr_pl(&w), buf, CPM_AOR_MAX, &aor, NULL);
+	}
+	if(rc == CPM_OK) {
+		*aor_r = aor;
+	}
+	return rc;
+}
+
+bool pf_facts_is_home(struct cpm_pl aor)
+{
+	struct cpm_pl host = cpm_aor_host(aor);
+	size_t i;
+
+	for(i = 0; i < pf_conf.domain_count; i++) {
+		if(cpm_pl_eq(host, pf_conf.domains[i])) {
+			return true;
+		}
+	}
+	return pf_conf.domain_count == 0 || host.n == 0;
+}
+
+/* The URI of a name-addr or addr-spec, without parameters of the header. */
+static struct cpm_pl uri_of(struct cpm_pl value)
+{
+	size_t open = cpm_pl_chr(value, '<');
+	struct cpm_pl rest;
+
+	if(open < value.n) {
+		rest = cpm_pl_from(value, open + 1);
+		return cpm_pl_cut(&rest, '>');
+	}
+	rest = value;
+	return cpm_pl_trim(cpm_pl_cut(&rest, ';'));
+}
+
+/* ---------------------------------------------------------------- headers */
+
+static bool is_named(const struct hdr_field *h, const char *name)
+{
+	return cpm_pl_ieq(pl_of(h->name), cpm_pl_str(name));
+}
+
+/* P-Served-User (RFC 5502): <aor>;sescase=orig|term;regstate=reg|unreg */
+static void served_user(struct pf_facts *f, struct cpm_pl value)
+{
+	struct cpm_pl rest = cpm_pl_from(value, cpm_pl_chr(value, '>'));
+	struct cpm_pl part;
+
+	(void)pf_facts_aor(uri_of(value), f->served_buf, &f->served);
+	if(rest.n == 0) {
+		rest = value;
+	}
+	(void)cpm_pl_cut(&rest, ';');
+	while(rest.p != NULL) {
+		part = cpm_pl_trim(cpm_pl_cut(&rest, ';'));
+		if(cpm_pl_ieq(part, CPM_PL_LIT("sescase=orig"))) {
+			f->session_case = PF_CASE_ORIG;
+		} else if(cpm_pl_ieq(part, CPM_PL_LIT("sescase=term"))) {
+			f->session_case = PF_CASE_TERM;
+		}
+	}
+}
+
+/* "orig" among the parameters of our own Route URI (3GPP TS 24.229): the
+ * topmost Route is ours when it is there. */
+static void route_orig(struct pf_facts *f, struct cpm_pl value)
+{
+	struct cpm_pl uri = uri_of(value);
+	struct cpm_pl part;
+
+	(void)cpm_pl_cut(&uri, ';');
+	while(uri.p != NULL && f->session_case == PF_CASE_NONE) {
+		part = cpm_pl_trim(cpm_pl_cut(&uri, ';'));
+		if(cpm_pl_ieq(part, CPM_PL_LIT("orig"))
+				|| cpm_pl_istarts(part, CPM_PL_LIT("orig="))) {
+			f->session_case = PF_CASE_ORIG;
+		}
+	}
+}
+
+/* The first URN of CPM in a list. */
+static void preferred(struct pf_facts *f, struct cpm_pl value)
+{
+	struct cpm_pl item;
+	struct cpm_wr w;
+
+	while(value.p != NULL && f->preferred_service.n == 0) {
+		item = cpm_pl_trim(cpm_pl_cut(&value, ','));
+		if(cpm_caps_urns(item) == 0) {
+			continue;
+		}
+		cpm_wr_init(&w, f->service_buf, sizeof(f->service_buf));
+		cpm_wr_pl_put(&w, item);
+		if(cpm_wr_ok(&w)) {
+			f->preferred_service = cpm_wr_pl(&w);
+		}
+	}
+}
+
+static void header_read(
+		struct pf_facts *f, const struct hdr_field *h, bool *route_seen)
+{
+	struct cpm_pl value = cpm_pl_trim(pl_of(h->body));
+	struct cpm_caps caps;
+
+	if(is_named(h, "Accept-Contact") || is_named(h, "a")) {
+		cpm_caps_parse(cpm_pl_from(value, cpm_pl_chr(value, ';')), &caps);
+		f->services |= caps.set;
+	} else if(is_named(h, "P-Preferred-Service")) {
+		f->services |= cpm_caps_urns(value);
+		preferred(f, value);
+	} else if(is_named(h, "P-Asserted-Service")) {
+		f->has_asserted_service = true;
+		if(f->trusted_peer) {
+			f->services |= cpm_caps_urns(value);
+		}
+	} else if(is_named(h, "P-Called-Party-ID")) {
+		f->has_called_party_id = true;
+	} else if(is_named(h, "Conversation-ID")) {
+		f->has_conversation_id = value.n > 0;
+	} else if(is_named(h, "Contribution-ID")) {
+		f->has_contribution_id = value.n > 0;
+	} else if(is_named(h, "Privacy")) {
+		f->withheld = f->withheld || cpm_privacy_withholds(value);
+	} else if(f->trusted_peer && is_named(h, "P-Served-User")) {
+		served_user(f, value);
+	} else if(f->trusted_peer && is_named(h, "Route") && !*route_seen) {
+		*route_seen = true;
+		route_orig(f, value);
+	}
+}
+
+/* RFC 3261, 8.1.1.3; RFC 3323, 4.1.1.3 */
+static bool from_is_anonymous(struct sip_msg *msg)
+{
+	struct cpm_pl uri = pl_of(get_from(msg)->uri);
+	char buf[CPM_AOR_MAX];
+	struct cpm_pl aor;
+
+	return cpm_aor_canon(uri, buf, sizeof(buf), &aor, NULL) != CPM_OK
+		   || cpm_pl_eq(cpm_aor_host(aor), CPM_PL_LIT("anonymous.invalid"))
+		   || cpm_pl_ieq(cpm_aor_user(aor), CPM_PL_LIT("anonymous"));
+}
+
+static int body_read(struct pf_facts *f, struct sip_msg *msg)
+{
+	struct cpm_cpim cpim;
+	struct cpm_pl body;
+	bool encoded = false;
+	struct hdr_field *h;
+
+	if(pf_sip_body(msg, &body) != CPM_OK) {
+		return CPM_EPROTO;
+	}
+	for(h = msg->headers; h != NULL; h = h->next) {
+		if(is_named(h, "Content-Encoding") || is_named(h, "e")) {
+			encoded = true;
+		}
+	}
+	if(msg->content_type != NULL) {
+		f->m.type = cpm_pl_trim(pl_of(msg->content_type->body));
+	}
+	f->m.size = body.n;
+	f->m.kind = (f->services & CPM_CAP_LARGEMSG) != 0 || body.n > PAGER_MAX
+						? CPM_KIND_LARGE
+						: CPM_KIND_PAGER;
+	if(!encoded && cpm_ctype_is(f->m.type, "message/cpim")
+			&& cpm_cpim_parse(body, &cpim, NULL) == CPM_OK) {
+		f->m.inner_type = cpim.content_type;
+	}
+	return CPM_OK;
+}
+
+int pf_facts_read(struct pf_facts *f, struct sip_msg *msg, const char **why_r)
+{
+	bool route_seen = false;
+	struct hdr_field *h;
+
+	memset(f, 0, sizeof(*f));
+	if(parse_headers(msg, HDR_EOH_F, 0) < 0 || msg->from == NULL
+			|| msg->to == NULL || parse_from_header(msg) < 0
+			|| parse_to_header(msg) < 0) {
+		*why_r = "bad-headers";
+		return CPM_EPROTO;
+	}
+	f->trusted_peer =
+			pf_conf_is_trusted(msg->rcv.src_ip.u.addr, msg->rcv.src_ip.len);
+	for(h = msg->headers; h != NULL; h = h->next) {
+		header_read(f, h, &route_seen);
+	}
+	f->m.anonymous = f->withheld || from_is_anonymous(msg);
+	f->m.now_s = io_clock_wall_ms() / 1000;
+	if(body_read(f, msg) != CPM_OK) {
+		*why_r = "bad-body";
+		return CPM_EPROTO;
+	}
+	return CPM_OK;
+}
+
+/* --------------------------------------------------------------- identity */
+
+static struct cpm_pl identity_pai(struct pf_facts *f, struct sip_msg *msg)
+{
+	if(!f->trusted_peer || parse_pai_header(msg) < 0 || msg->pai == NULL
+			|| msg->pai->parsed == NULL || get_pai(msg)->num_ids < 1) {
+		return CPM_PL_NULL;
+	}
+	return pl_of(get_pai(msg)->id[0].uri);
+}
+
+/* Digest credentials that the script has checked (auth module). */
+static struct cpm_pl identity_auth(struct sip_msg *msg, char *buf, size_t cap)
+{
+	struct hdr_field *h = NULL;
+	auth_body_t *auth;
+	struct cpm_wr w;
+
+	if((get_authorized_cred(msg->proxy_auth, &h), h) == NULL
+			&& (get_authorized_cred(msg->authorization, &h), h) == NULL) {
+		return CPM_PL_NULL;
+	}
+	auth = h->parsed;
+	cpm_wr_init(&w, buf, cap);
+	cpm_wr_str(&w, "sip:");
+	cpm_wr_pl_put(&w, pl_of(auth->digest.username.user));
+	cpm_wr_chr(&w, '@');
+	cpm_wr_pl_put(&w, auth->digest.username.domain.len > 0
+							  ? pl_of(auth->digest.username.domain)
+							  : pl_of(auth->digest.realm));
+	return cpm_wr_ok(&w) ? cpm_wr_pl(&w) : CPM_PL_NULL;
+}
+
+static struct cpm_pl identity_by(enum pf_identity source, struct pf_facts *f,
+		struct sip_msg *msg, char *buf, size_t cap)
+{
+	switch(source) {
+		case PF_IDENTITY_PAI:
+			return identity_pai(f, msg);
+		case PF_IDENTITY_AUTH:
+			return identity_auth(msg, buf, cap);
+		case PF_IDENTITY_FROM:
+			return pl_of(get_from(msg)->uri);
+	}
+	return CPM_PL_NULL;
+}
+
+void pf_facts_sender(struct pf_facts *f, struct sip_msg *msg)
+{
+	char buf[2 * CPM_AOR_MAX];
+	struct cpm_pl uri;
+	size_t i;
+
+	if(f->session_case == PF_CASE_ORIG && f->served.n > 0) {
+		f->m.originator = f->served;
+		return;
+	}
+	for(i = 0; i < pf_conf.identity_count; i++) {
+		uri = identity_by(pf_conf.identity[i], f, msg, buf, sizeof(buf));
+		if(uri.n > 0
+				&& pf_facts_aor(uri, f->originator_buf, &f->m.originator)
+						   == CPM_OK) {
+			return;
+		}
+	}
+}

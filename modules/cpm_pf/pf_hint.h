@@ -1,0 +1,58 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+/*
+ * pf_hint.h - hints from every process to the delivery workers.
+ *
+ * runs in:  senders: any process, also in callbacks under a lock: one
+ *           non-blocking send, nothing else. receiver: a delivery worker
+ * owns:     one SOCK_SEQPACKET pair for each delivery worker, made before
+ *           any fork
+ *
+ * A hint may be lost (full socket): that costs latency, never a message. Redis
+ * knows when next to look at a queue, and an answer lies in its slot.
+ */
+
+#ifndef PF_HINT_H
+#define PF_HINT_H
+
+#include "core/cpm_flow.h"
+
+enum pf_hint_kind
+{
+	PF_HINT_QUEUED,		/* something was queued for aor */
+	PF_HINT_REGISTERED, /* a client of aor has registered */
+	PF_HINT_FLUSH,		/* the script or an operator asks */
+	PF_HINT_ANSWER,		/* slot has an answer */
+};
+
+struct pf_hint
+{
+	uint8_t kind;
+	uint8_t force; /* enum cpm_lease_force */
+	uint16_t aor_len;
+	uint32_t slot;
+	char aor[CPM_AOR_MAX];
+};
+
+int pf_hint_init(void); /* before fork; 0, or -1 logged */
+
+/* Which delivery worker looks after this user, or this shard. */
+unsigned pf_hint_worker_of(struct cpm_pl aor);
+unsigned pf_hint_worker_of_shard(unsigned shard);
+
+void pf_hint_user(
+		enum pf_hint_kind kind, struct cpm_pl aor, enum cpm_lease_force force);
+void pf_hint_answer(unsigned worker, uint32_t slot);
+
+/* The receiving end of a worker, for poll. */
+int pf_hint_fd(unsigned worker);
+/* CPM_OK; CPM_EAGAIN: none waits. */
+int pf_hint_next(unsigned worker, struct pf_hint *hint_r);
+
+#endif

@@ -1,0 +1,214 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "pf_nursery.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "io/io_clock.h"
+#include "pf_conf.h"
+#include "pf_stats.h"
+
+#include "../../core/dprint.h"
+#include "../../core/globals.h"
+
+#define CONF_FD 3
+#define STATS_FD 4
+
+/* A restart is quick at first, slower for one that keeps dying. */
+#define BACKOFF_FIRST_MS 100
+#define BACKOFF_MAX_MS 10000
+#define STEADY_MS 10000 /* lived so long: the next death counts as a first */
+
+struct worker
+{
+	const char *role;
+	pid_t pid; /* 0: not running */
+	uint64_t started_ms;
+	uint64_t start_at_ms;
+	uint64_t backoff_ms;
+};
+
+static struct worker workers[] = {
+		{.role = "admin"},
+};
+#define WORKERS (sizeof(workers) / sizeof(workers[0]))
+
+/* The worker's configuration: key=value lines in memory that has no name. */
+static int conf_fd_make(void)
+{
+	FILE *f;
+	int fd = memfd_create("cpm_pf_worker.conf", 0);
+	int dup_fd;
+
+	if(fd < 0) {
+		return -1;
+	}
+	dup_fd = dup(fd);
+	f = dup_fd >= 0 ? fdopen(dup_fd, "w") : NULL;
+	if(f == NULL) {
+		if(dup_fd >= 0) {
+			close(dup_fd);
+		}
+		close(fd);
+		return -1;
+	}
+	fprintf(f, "redis=%s\n", pf_conf.redis_string);
+	fprintf(f, "redis_connect_timeout_ms=%d\n",
+			pf_params.redis_connect_timeout_ms);
+	fprintf(f, "redis_cmd_timeout_ms=%d\n", pf_params.redis_cmd_timeout_ms);
+	fprintf(f, "key_prefix=%s\n", pf_params.key_prefix);
+	fprintf(f, "admin_listen=%s\n", pf_params.admin_listen);
+	if(pf_params.admin_token_file[0] != '\0') {
+		fprintf(f, "admin_token_file=%s\n", pf_params.admin_token_file);
+	}
+	fprintf(f, "stats_fd=%d\n", STATS_FD);
+	fprintf(f, "log=%s\n", log_stderr ? "stderr" : "syslog");
+	if(fclose(f) != 0 || lseek(fd, 0, SEEK_SET) < 0) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
+/* In the new process, up to exec: only what is safe after a fork. */
+static void worker_exec(const struct worker *w, int conf_fd)
+{
+	char *argv[] = {"cpm_pf_worker", (char *)w->role, "-f", "3", NULL};
+	char *envp[] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", NULL};
+	sigset_t none;
+	int high_conf, high_stats;
+
+	/* out of the way first: either may be 3 or 4 */
+	high_conf = fcntl(conf_fd, F_DUPFD, 10);
+	high_stats = fcntl(pf_stats_fd, F_DUPFD, 10);
+	if(high_conf < 0 || high_stats < 0 || dup2(high_conf, CONF_FD) < 0
+			|| dup2(high_stats, STATS_FD) < 0) {
+		_exit(126);
+	}
+	/* SIP sockets and all else of Kamailio stay here */
+	if(syscall(SYS_close_range, STATS_FD + 1, ~0U, 0) < 0) {
+		int fd;
+		for(fd = STATS_FD + 1; fd < 65536; fd++) {
+			close(fd);
+		}
+	}
+	signal(SIGTERM, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
+	signal(SIGCHLD, SIG_DFL);
+	signal(SIGPIPE, SIG_DFL);
+	signal(SIGHUP, SIG_DFL);
+	signal(SIGUSR1, SIG_DFL);
+	signal(SIGUSR2, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	execve(pf_conf.worker_path, argv, envp);
+	_exit(127);
+}
+
+static void worker_start(struct worker *w)
+{
+	pid_t nursery = getpid();
+	int conf_fd = conf_fd_make();
+	pid_t pid;
+
+	w->started_ms = io_clock_mono_ms();
+	if(conf_fd < 0) {
+		LM_ERR("nursery: no memory for the configuration of %s\n", w->role);
+		return;
+	}
+	pid = fork();
+	if(pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+		if(getppid() != nursery) {
+			_exit(0);
+		}
+		worker_exec(w, conf_fd);
+	}
+	close(conf_fd);
+	if(pid < 0) {
+		LM_ERR("nursery: cannot start %s: %s\n", w->role, strerror(errno));
+		w->pid = 0;
+		w->start_at_ms = w->started_ms + BACKOFF_MAX_MS;
+		return;
+	}
+	w->pid = pid;
+}
+
+static void worker_died(struct worker *w, int status)
+{
+	uint64_t now_ms = io_clock_mono_ms();
+
+	if(now_ms - w->started_ms >= STEADY_MS || w->backoff_ms == 0) {
+		w->backoff_ms = BACKOFF_FIRST_MS;
+	} else {
+		w->backoff_ms *= 2;
+		if(w->backoff_ms > BACKOFF_MAX_MS) {
+			w->backoff_ms = BACKOFF_MAX_MS;
+		}
+	}
+	w->pid = 0;
+	w->start_at_ms = now_ms + w->backoff_ms;
+	pf_stat(CPM_STAT_worker_restarts);
+	if(WIFSIGNALED(status)) {
+		LM_ERR("nursery: worker died role=%s signal=%d restart_ms=%llu\n",
+				w->role, WTERMSIG(status), (unsigned long long)w->backoff_ms);
+	} else {
+		LM_ERR("nursery: worker ended role=%s status=%d restart_ms=%llu\n",
+				w->role, WEXITSTATUS(status),
+				(unsigned long long)w->backoff_ms);
+	}
+}
+
+static void reap(void)
+{
+	size_t i;
+	int status;
+	pid_t pid;
+
+	while((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		for(i = 0; i < WORKERS; i++) {
+			if(workers[i].pid == pid) {
+				worker_died(&workers[i], status);
+			}
+		}
+	}
+}
+
+void pf_nursery_main(void)
+{
+	struct timespec wait = {0, 200 * 1000 * 1000};
+	sigset_t child;
+	size_t i;
+
+	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+	/* Kamailio's own handler would take a worker's death for a child's */
+	signal(SIGCHLD, SIG_DFL);
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &child, NULL);
+	for(;;) {
+		for(i = 0; i < WORKERS; i++) {
+			if(workers[i].pid == 0
+					&& io_clock_mono_ms() >= workers[i].start_at_ms) {
+				worker_start(&workers[i]);
+			}
+		}
+		(void)sigtimedwait(&child, NULL, &wait);
+		reap();
+	}
+}

@@ -1,0 +1,71 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+/*
+ * pf_outcome.h - what the last script function found, for the request at
+ * hand: $cpm(...), cpm_reply(), and what later functions must know.
+ *
+ * runs in:  SIP workers
+ * owns:     one outcome per process; notes in AVPs, which follow the
+ *           transaction into its failure route, in whatever process that is
+ */
+
+#ifndef PF_OUTCOME_H
+#define PF_OUTCOME_H
+
+#include "core/cpm_decide.h"
+#include "core/cpm_flow.h"
+
+#include "../../core/pvar.h"
+
+struct sip_msg;
+
+struct pf_outcome
+{
+	struct cpm_outcome o;
+	enum cpm_verdict verdict;
+	unsigned warning; /* 0: none */
+	const char *warning_text;
+	char accept[CPM_TYPES_MAX]; /* value for Accept; "": none */
+};
+
+int pf_outcome_init(void); /* binds sl; 0, or -1 logged */
+
+/* Starts a new outcome for this request and returns it, to be filled. The
+ * verdict of an earlier function stays. */
+struct pf_outcome *pf_outcome_new(struct sip_msg *msg);
+
+/* The outcome of this request, or NULL. */
+struct pf_outcome *pf_outcome_get(struct sip_msg *msg);
+
+/* Fills in code, reason and why, and Retry-After for a 503. Returns rc. */
+int pf_outcome_set(struct pf_outcome *out, int rc, unsigned code,
+		const char *reason, const char *why);
+
+/* Sends the reply that fits. 1, or -1 logged. */
+int pf_outcome_reply(struct sip_msg *msg);
+
+/* Notes that live as long as the transaction. */
+enum pf_note
+{
+	PF_NOTE_RECIPIENT, /* canonical AoR that the message is for */
+	PF_NOTE_SENDER,	   /* canonical AoR of the authorised sender */
+	PF_NOTE_SERVICE,   /* URN that was asserted for it */
+	PF_NOTE_CALLED,	   /* P-Called-Party-ID has been inserted */
+	PF_NOTE_COUNT_
+};
+
+/* 0, or -1: no memory (logged). */
+int pf_note_set(enum pf_note note, struct cpm_pl value);
+/* Empty: none. Borrowed from the AVP. */
+struct cpm_pl pf_note_get(enum pf_note note);
+
+int pf_outcome_pv_parse_name(pv_spec_p sp, str *in);
+int pf_outcome_pv_get(struct sip_msg *msg, pv_param_t *param, pv_value_t *res);
+
+#endif

@@ -1,0 +1,538 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "pf_route.h"
+
+#include "core/cpm_wr.h"
+#include "pf_conf.h"
+#include "pf_facts.h"
+#include "pf_outcome.h"
+#include "pf_prefs.h"
+#include "pf_sip.h"
+#include "pf_stats.h"
+#include "pf_usrloc.h"
+
+#include "../../core/data_lump.h"
+#include "../../core/dprint.h"
+#include "../../core/dset.h"
+#include "../../core/mem/mem.h"
+#include "../../core/mod_fix.h"
+#include "../../core/parser/msg_parser.h"
+#include "../../core/parser/parse_rr.h"
+#include "../../core/route.h"
+#include "../tm/tm_load.h"
+
+static struct tm_binds tmb;
+static struct pf_prefs_buf prefs_buf;
+
+int pf_route_init(void)
+{
+	if(load_tm_api(&tmb) < 0) {
+		LM_ERR("tm: not loaded; loadmodule \"tm.so\" must come before "
+			   "cpm_pf.so\n");
+		return -1;
+	}
+	return 0;
+}
+
+static struct cpm_pl pl_of(str s)
+{
+	return s.s != NULL && s.len > 0 ? cpm_pl(s.s, (size_t)s.len) : CPM_PL_NULL;
+}
+
+static str str_of(struct cpm_pl a)
+{
+	str s = {(char *)a.p, (int)a.n};
+
+	return s;
+}
+
+static int set(struct sip_msg *msg, int rc, unsigned code, const char *reason,
+		const char *why)
+{
+	return pf_outcome_set(pf_outcome_new(msg), rc, code, reason, why);
+}
+
+static int cannot_tell(struct sip_msg *msg, const char *why)
+{
+	pf_stat(CPM_STAT_undecided);
+	return set(msg, -2, 503, "Service Unavailable", why);
+}
+
+static bool is_message(struct sip_msg *msg, const char *function)
+{
+	if(msg->first_line.type == SIP_REQUEST
+			&& msg->first_line.u.request.method_value == METHOD_MESSAGE) {
+		return true;
+	}
+	LM_ERR("route: %s() is for MESSAGE requests\n", function);
+	set(msg, -1, 405, "Method Not Allowed", "not-a-message");
+	return false;
+}
+
+/* What a decision refuses: the outcome for the sender. */
+static int refuse(struct sip_msg *msg, int rc, const struct cpm_decision *d,
+		const struct cpm_policy *policy)
+{
+	struct pf_outcome *out = pf_outcome_new(msg);
+
+	out->verdict = d->verdict;
+	out->warning = d->warning;
+	out->warning_text = d->warning_text;
+	if(d->wants_accept) {
+		memcpy(out->accept, policy->accept_types, sizeof(out->accept));
+	}
+	return pf_outcome_set(out, rc, d->code, d->reason, d->why);
+}
+
+/* ----------------------------------------------------- header manipulation */
+
+static bool is_named(const struct hdr_field *h, const char *name)
+{
+	return cpm_pl_ieq(pl_of(h->name), cpm_pl_str(name));
+}
+
+static int header_add(
+		struct sip_msg *msg, const char *name, struct cpm_pl value)
+{
+	size_t cap = strlen(name) + value.n + 4;
+	char *line = pkg_malloc(cap);
+	struct lump *anchor;
+	struct cpm_wr w;
+
+	anchor = anchor_lump(msg, (int)(msg->unparsed - msg->buf), 0, 0);
+	if(line == NULL || anchor == NULL) {
+		if(line != NULL) {
+			pkg_free(line);
+		}
+		PKG_MEM_ERROR;
+		return -1;
+	}
+	cpm_wr_init(&w, line, cap);
+	cpm_wr_str(&w, name);
+	cpm_wr_str(&w, ": ");
+	cpm_wr_pl_put(&w, value);
+	cpm_wr_str(&w, "\r\n");
+	if(insert_new_lump_before(anchor, line, (int)w.n, 0) == NULL) {
+		pkg_free(line);
+		PKG_MEM_ERROR;
+		return -1;
+	}
+	return 0;
+}
+
+static int header_remove(struct sip_msg *msg, const struct hdr_field *h)
+{
+	return del_lump(msg, (int)(h->name.s - msg->buf), h->len, 0) != NULL ? 0
+																		 : -1;
+}
+
+/* ---------------------------------------------------------- cpm_authorize */
+
+/* RFC 6050: what the client prefers and we asserted takes its place; what a
+ * client asserts itself is nothing. */
+static int service_assert(struct sip_msg *msg, const struct pf_facts *f)
+{
+	struct hdr_field *h;
+
+	for(h = msg->headers; h != NULL; h = h->next) {
+		if((is_named(h, "P-Preferred-Service")
+				   || (is_named(h, "P-Asserted-Service") && !f->trusted_peer))
+				&& header_remove(msg, h) < 0) {
+			return -1;
+		}
+	}
+	if(f->preferred_service.n == 0
+			|| (f->has_asserted_service && f->trusted_peer)) {
+		return 0;
+	}
+	if(header_add(msg, "P-Asserted-Service", f->preferred_service) < 0) {
+		return -1;
+	}
+	return pf_note_set(PF_NOTE_SERVICE, f->preferred_service);
+}
+
+int pf_route_ki_authorize(struct sip_msg *msg)
+{
+	struct cpm_sender_facts s;
+	struct cpm_decision d;
+	struct cpm_policy policy = cpm_policy_default();
+	struct cpm_prefs prefs;
+	struct cpm_diag diag = {"database-down", 0};
+	struct pf_facts f;
+	const char *why = "bad-headers";
+
+	if(!is_message(msg, "cpm_authorize")) {
+		return -1;
+	}
+	if(pf_facts_read(&f, msg, &why) != CPM_OK) {
+		return set(msg, -1, 400, "Bad Request", why);
+	}
+	pf_facts_sender(&f, msg);
+	memset(&s, 0, sizeof(s));
+	memset(&prefs, 0, sizeof(prefs));
+	s.identified = f.m.originator.n > 0;
+	s.home = s.identified && pf_facts_is_home(f.m.originator);
+	s.feature_tag = f.services != 0;
+	s.tag_required = pf_params.require_feature_tag != 0;
+	s.has_conversation_id = f.has_conversation_id;
+	s.has_contribution_id = f.has_contribution_id;
+	if(s.home
+			&& pf_prefs_get(f.m.originator, &prefs_buf, &prefs, &policy, &diag)
+					   != CPM_OK) {
+		return cannot_tell(msg, diag.why);
+	}
+	cpm_decide_sender(&s, &prefs, &policy, &f.m, &d);
+	LM_DBG("route: authorize %s sender=%.*s\n", d.why, (int)f.m.originator.n,
+			f.m.originator.p);
+	if(d.verdict != CPM_VERDICT_DELIVER) {
+		pf_stat(CPM_STAT_unauthorised);
+		return refuse(msg, -1, &d, &policy);
+	}
+	if(service_assert(msg, &f) < 0
+			|| pf_note_set(PF_NOTE_SENDER, f.m.originator) < 0) {
+		return cannot_tell(msg, "no-memory");
+	}
+	return set(msg, 1, 0, "", d.why);
+}
+
+int pf_route_authorize(struct sip_msg *msg, char *unused1, char *unused2)
+{
+	return pf_route_ki_authorize(msg);
+}
+
+/* ---------------------------------------------------------- interworking */
+
+/* Next hop is the ISF; the request stays as it is. */
+static int isf_set(struct sip_msg *msg)
+{
+	char buf[600];
+	str uri = {pf_params.isf_uri, (int)strlen(pf_params.isf_uri)};
+	struct cpm_wr w;
+	str path;
+
+	clear_branches();
+	reset_path_vector(msg);
+	if(pf_conf.isf_rewrite) {
+		reset_dst_uri(msg);
+		return rewrite_uri(msg, &uri) < 0 ? -1 : 0;
+	}
+	/* the recipient stays in the Request-URI, whatever the script or a
+	 * delivery that failed has put there */
+	if(get_route_type() == FAILURE_ROUTE
+			&& rewrite_uri(msg, &msg->first_line.u.request.uri) < 0) {
+		return -1;
+	}
+	cpm_wr_init(&w, buf, sizeof(buf));
+	cpm_wr_chr(&w, '<');
+	cpm_wr_str(&w, pf_params.isf_uri);
+	cpm_wr_chr(&w, '>');
+	path = str_of(cpm_wr_pl(&w));
+	if(!cpm_wr_ok(&w) || set_path_vector(msg, &path) < 0
+			|| set_dst_uri(msg, &uri) < 0) {
+		return -1;
+	}
+	return 0;
+}
+
+int pf_route_ki_interwork(struct sip_msg *msg)
+{
+	if(pf_params.isf_uri[0] == '\0') {
+		return set(msg, -1, 480, "Temporarily Unavailable", "no-isf");
+	}
+	if(isf_set(msg) < 0) {
+		return set(msg, -1, 503, "Service Unavailable", "no-memory");
+	}
+	return set(msg, 1, 0, "", "interwork");
+}
+
+int pf_route_interwork(struct sip_msg *msg, char *unused1, char *unused2)
+{
+	return pf_route_ki_interwork(msg);
+}
+
+/* --------------------------------------------------- cpm_route_recipient */
+
+/* Clients that a failed delivery of this very request has tried. */
+static bool was_tried(struct sip_msg *msg, struct cpm_pl uri)
+{
+	struct cell *t = get_route_type() == FAILURE_ROUTE ? tmb.t_gett() : NULL;
+	int i;
+
+	if(t == NULL || t == T_UNDEFINED) {
+		return false;
+	}
+	for(i = 0; i < t->nr_of_outgoings; i++) {
+		if(cpm_pl_eq(pl_of(t->uac[i].uri), uri)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void clients_of(struct sip_msg *msg, const struct pf_contact *contacts,
+		size_t count, struct cpm_client *clients)
+{
+	size_t i;
+
+	for(i = 0; i < count; i++) {
+		cpm_caps_parse(contacts[i].caps, &clients[i].caps);
+		if(contacts[i].instance.n > 2 && contacts[i].instance.p[0] == '<') {
+			clients[i].caps.instance = cpm_pl(
+					contacts[i].instance.p + 1, contacts[i].instance.n - 2);
+		} else if(contacts[i].instance.n > 0) {
+			clients[i].caps.instance = contacts[i].instance;
+		}
+		clients[i].takes_message = contacts[i].c.takes_message;
+		clients[i].connected = contacts[i].connected;
+		clients[i].failed = was_tried(msg, contacts[i].c.uri);
+	}
+}
+
+/* The way to a client, as registrar's lookup() sets it: its Path, else where
+ * its REGISTER came from. dst_r is empty where the Contact itself is. */
+static int way_of(const struct pf_contact *c, str *path_r, str *dst_r)
+{
+	*path_r = str_of(c->c.path);
+	*dst_r = str_of(c->c.received);
+	if(path_r->len > 0 && get_path_dst_uri(path_r, dst_r) < 0) {
+		LM_WARN("route: bad path contact=%.*s\n", (int)c->c.uri.n, c->c.uri.p);
+		return -1;
+	}
+	return 0;
+}
+
+/* The first client is the request's own target, the others are branches. */
+static int target_set(struct sip_msg *msg, const struct pf_contact *c)
+{
+	struct socket_info *sock = pf_usrloc_socket(c->c.socket);
+	str uri = str_of(c->c.uri);
+	str instance = str_of(c->instance);
+	str ruid = str_of(c->ruid);
+	str ua = str_of(c->user_agent);
+	str path, dst;
+
+	if(way_of(c, &path, &dst) < 0 || rewrite_uri(msg, &uri) < 0) {
+		return -1;
+	}
+	reset_dst_uri(msg);
+	reset_path_vector(msg);
+	if((path.len > 0 && set_path_vector(msg, &path) < 0)
+			|| (dst.len > 0 && set_dst_uri(msg, &dst) < 0)
+			|| (instance.len > 0 && set_instance(msg, &instance) < 0)
+			|| (ruid.len > 0 && set_ruid(msg, &ruid) < 0)
+			|| (ua.len > 0 && set_ua(msg, &ua) < 0)) {
+		return -1;
+	}
+	msg->reg_id = c->reg_id;
+	msg->otcpid = c->connection;
+	set_ruri_q(c->c.q < 0 ? Q_UNSPECIFIED : c->c.q);
+	setbflagsval(0, c->flags);
+	if(sock != NULL) {
+		set_force_socket(msg, sock);
+	}
+	return 0;
+}
+
+static int branch_add(struct sip_msg *msg, const struct pf_contact *c)
+{
+	struct socket_info *sock = pf_usrloc_socket(c->c.socket);
+	str uri = str_of(c->c.uri);
+	str instance = str_of(c->instance);
+	str ruid = str_of(c->ruid);
+	str ua = str_of(c->user_agent);
+	branch_t *branch;
+	str path, dst;
+
+	if(way_of(c, &path, &dst) < 0) {
+		return -1;
+	}
+	branch = ksr_push_branch(msg, &uri, dst.len > 0 ? &dst : NULL,
+			path.len > 0 ? &path : NULL, c->c.q < 0 ? Q_UNSPECIFIED : c->c.q,
+			c->flags, sock, instance.len > 0 ? &instance : NULL,
+			instance.len > 0 ? c->reg_id : 0, &ruid, &ua);
+	if(branch == NULL) {
+		return -1;
+	}
+	branch->otcpid = c->connection;
+	return 0;
+}
+
+/* What the clients are to see, and not to see. */
+static int headers_deliver(
+		struct sip_msg *msg, const struct pf_facts *f, struct cpm_pl called)
+{
+	char buf[MAX_URI_SIZE + 2];
+	struct hdr_field *h;
+	struct cpm_wr w;
+
+	/* in a failure route the request has what the first pass added */
+	if(pf_note_get(PF_NOTE_CALLED).n > 0) {
+		return 0;
+	}
+	if(pf_params.insert_called_party_id && !f->has_called_party_id) {
+		cpm_wr_init(&w, buf, sizeof(buf));
+		cpm_wr_chr(&w, '<');
+		cpm_wr_pl_put(&w, called);
+		cpm_wr_chr(&w, '>');
+		if(!cpm_wr_ok(&w)
+				|| header_add(msg, "P-Called-Party-ID", cpm_wr_pl(&w)) < 0) {
+			return -1;
+		}
+	}
+	for(h = msg->headers; h != NULL; h = h->next) {
+		if(f->withheld && !pf_params.trust_clients
+				&& cpm_msg_header_identity(pl_of(h->name))
+				&& header_remove(msg, h) < 0) {
+			return -1;
+		}
+	}
+	return pf_note_set(PF_NOTE_CALLED, CPM_PL_LIT("1"));
+}
+
+static int deliver(struct sip_msg *msg, const struct pf_facts *f,
+		const struct cpm_decision *d, const struct pf_contact *contacts)
+{
+	/* the Request-URI as received (RFC 7315, 4.2.2.2) */
+	struct cpm_pl called = pl_of(msg->first_line.u.request.uri);
+	size_t i;
+	bool first = true;
+
+	if(headers_deliver(msg, f, called) < 0) {
+		return -1;
+	}
+	clear_branches();
+	for(i = 0; i < d->deliver_count; i++) {
+		if(first) {
+			first = target_set(msg, &contacts[d->deliver_to[i]]) < 0;
+		} else {
+			(void)branch_add(msg, &contacts[d->deliver_to[i]]);
+		}
+	}
+	return first ? -1 : 0;
+}
+
+static int verdict_set(struct sip_msg *msg, const struct pf_facts *f,
+		const struct cpm_decision *d, const struct cpm_policy *policy,
+		const struct pf_contact *contacts)
+{
+	int rc = 1;
+
+	switch(d->verdict) {
+		case CPM_VERDICT_DELIVER:
+			if(deliver(msg, f, d, contacts) < 0) {
+				return cannot_tell(msg, "no-branch");
+			}
+			break;
+		case CPM_VERDICT_QUEUE:
+			rc = 2;
+			break;
+		case CPM_VERDICT_STORE:
+			rc = 3;
+			break;
+		case CPM_VERDICT_INTERWORK:
+			if(pf_route_ki_interwork(msg) < 0) {
+				pf_outcome_get(msg)->verdict = CPM_VERDICT_REJECT;
+				return -1;
+			}
+			rc = 4;
+			break;
+		case CPM_VERDICT_REJECT:
+		case CPM_VERDICT_DISCARD:
+		case CPM_VERDICT_NONE:
+			pf_stat(CPM_STAT_rejected);
+			return refuse(msg, -1, d, policy);
+		case CPM_VERDICT_UNKNOWN:
+			pf_stat(CPM_STAT_unknown);
+			return refuse(msg, -3, d, policy);
+	}
+	rc = set(msg, rc, 0, "", d->why);
+	pf_outcome_get(msg)->verdict = d->verdict;
+	return rc;
+}
+
+/* Whom the message is for: as the script says, else the served user of a
+ * terminating request, else the Request-URI. */
+static int recipient_of(struct sip_msg *msg, const struct pf_facts *f,
+		struct cpm_pl given, char *buf, struct cpm_pl *aor_r)
+{
+	if(given.n == 0 && f->session_case == PF_CASE_TERM && f->served.n > 0) {
+		given = f->served;
+	}
+	return pf_facts_aor(
+			given.n > 0 ? given : pf_sip_recipient(msg), buf, aor_r);
+}
+
+int pf_route_ki_recipient_aor(struct sip_msg *msg, str *aor_text)
+{
+	struct pf_contact contacts[CPM_CONTACTS_MAX];
+	struct cpm_client clients[CPM_CONTACTS_MAX];
+	struct cpm_decision d;
+	struct cpm_policy policy;
+	struct cpm_prefs prefs;
+	struct cpm_diag diag = {"database-down", 0};
+	struct pf_facts f;
+	struct cpm_pl aor, sender;
+	char buf[CPM_AOR_MAX];
+	const char *why = "bad-headers";
+	size_t count = 0;
+
+	if(!is_message(msg, "cpm_route_recipient")) {
+		return -1;
+	}
+	if(pf_facts_read(&f, msg, &why) != CPM_OK) {
+		return set(msg, -1, 400, "Bad Request", why);
+	}
+	if(recipient_of(msg, &f, pl_of(*aor_text), buf, &aor) != CPM_OK) {
+		return set(msg, -1, 400, "Not An Address Of Record", "not-an-aor");
+	}
+	if(!pf_facts_is_home(aor)) {
+		return set(msg, -3, 404, "Not Found", "not-home");
+	}
+	/* who was authorised here is known better than any header says it */
+	sender = pf_note_get(PF_NOTE_SENDER);
+	if(sender.n > 0) {
+		f.m.originator = sender;
+	} else {
+		pf_facts_sender(&f, msg);
+	}
+	if(pf_prefs_get(aor, &prefs_buf, &prefs, &policy, &diag) != CPM_OK) {
+		return cannot_tell(msg, diag.why);
+	}
+	if(prefs.known) {
+		pf_usrloc_contacts(aor, contacts, &count);
+	}
+	clients_of(msg, contacts, count, clients);
+	cpm_decide_recipient(&prefs, &policy, &f.m, clients, count,
+			(unsigned)pf_params.reject_code, &d);
+	LM_DBG("route: %s aor=%.*s why=%s clients=%u rule=%lld\n",
+			cpm_verdict_name(d.verdict), (int)aor.n, aor.p, d.why,
+			(unsigned)count, (long long)d.rule_id);
+	if(pf_note_set(PF_NOTE_RECIPIENT, aor) < 0) {
+		return cannot_tell(msg, "no-memory");
+	}
+	return verdict_set(msg, &f, &d, &policy, contacts);
+}
+
+int pf_route_ki_recipient(struct sip_msg *msg)
+{
+	str none = STR_NULL;
+
+	return pf_route_ki_recipient_aor(msg, &none);
+}
+
+int pf_route_recipient(struct sip_msg *msg, char *aor, char *unused)
+{
+	str text = STR_NULL;
+
+	if(aor != NULL && fixup_get_svalue(msg, (gparam_t *)aor, &text) < 0) {
+		LM_ERR("route: cpm_route_recipient(): its argument has no value\n");
+		return cannot_tell(msg, "bad-argument");
+	}
+	return pf_route_ki_recipient_aor(msg, &text);
+}

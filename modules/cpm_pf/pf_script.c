@@ -1,0 +1,302 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "pf_script.h"
+
+#include "io/io_clock.h"
+#include "pf_conf.h"
+#include "pf_hint.h"
+#include "pf_outcome.h"
+#include "pf_prefs.h"
+#include "pf_route.h"
+#include "pf_sip.h"
+#include "pf_stats.h"
+#include "pf_store.h"
+
+#include "../../core/dprint.h"
+#include "../../core/mem/mem.h"
+#include "../../core/mod_fix.h"
+#include "../../core/parser/parse_to.h"
+
+static struct cpm_pl pl_of(str s)
+{
+	return s.s != NULL && s.len > 0 ? cpm_pl(s.s, (size_t)s.len) : CPM_PL_NULL;
+}
+
+/* An outcome of our own, without a decision. */
+static int refuse(struct sip_msg *msg, int rc, unsigned code,
+		const char *reason, const char *why)
+{
+	return pf_outcome_set(pf_outcome_new(msg), rc, code, reason, why);
+}
+
+static struct pf_prefs_buf prefs_buf;
+
+/* ------------------------------------------------------------ cpm_queue */
+
+static int port_put(
+		void *ctx, const struct cpm_put *put, struct cpm_put_result *r_r)
+{
+	struct io_queue *q = pf_store();
+
+	if(q == NULL) {
+		return CPM_EDOWN;
+	}
+	return pf_store_note("put", io_queue_put(q, put, r_r));
+}
+
+static void queue_count(const struct cpm_outcome *out)
+{
+	if(out->rc == 1) {
+		pf_stat(CPM_STAT_queued);
+	} else if(out->rc == 2) {
+		pf_stat(CPM_STAT_duplicate);
+	} else if(out->rc == -2) {
+		pf_stat(CPM_STAT_store_failures);
+	} else if(cpm_pl_starts(cpm_pl_str(out->why), CPM_PL_LIT("quota-"))) {
+		pf_stat(CPM_STAT_quota_refused);
+	} else {
+		pf_stat(CPM_STAT_refused);
+	}
+}
+
+/* The provider may allow a user more or less than the module does. Where its
+ * policy cannot be read the module's own bounds serve: nothing is decided. */
+static struct cpm_accept_conf conf_of(struct cpm_pl uri)
+{
+	struct cpm_accept_conf conf = pf_conf.accept;
+	struct cpm_policy policy;
+	struct cpm_prefs prefs;
+	struct cpm_pl aor;
+	char buf[CPM_AOR_MAX];
+
+	if(cpm_aor_canon(uri, buf, sizeof(buf), &aor, NULL) != CPM_OK
+			|| pf_prefs_get(aor, &prefs_buf, &prefs, &policy, NULL) != CPM_OK) {
+		return conf;
+	}
+	if(policy.queue_max_messages > 0) {
+		conf.queue_max_messages = policy.queue_max_messages;
+	}
+	if(policy.queue_max_bytes > 0) {
+		conf.queue_max_bytes = policy.queue_max_bytes;
+	}
+	if(policy.max_expires_s > 0) {
+		conf.max_expires_s = policy.max_expires_s;
+	}
+	return conf;
+}
+
+static int queue_request(
+		struct sip_msg *msg, const struct pf_sip *sip, struct cpm_pl reason)
+{
+	struct cpm_accept_ports ports = {NULL, port_put};
+	struct cpm_accept_conf conf = conf_of(sip->in.request_uri);
+	struct pf_outcome *out;
+	size_t cap = cpm_accept_scratch(&sip->in);
+	char *scratch = pkg_malloc(cap);
+
+	if(scratch == NULL) {
+		PKG_MEM_ERROR;
+		return refuse(msg, -2, 503, "Service Unavailable", "no-memory");
+	}
+	out = pf_outcome_new(msg);
+	cpm_flow_accept(
+			&ports, &conf, &sip->in, io_clock_wall_ms(), scratch, cap, &out->o);
+	pkg_free(scratch);
+	/* after the write: a client may have registered since the script looked */
+	if(out->o.rc == 1) {
+		pf_hint_user(PF_HINT_QUEUED, cpm_pl(out->o.aor, out->o.aor_len),
+				CPM_LEASE_WHEN_DUE);
+	}
+	LM_INFO("queue: %s aor=%.*s id=%.*s code=%u bytes=%u reason=%.*s\n",
+			out->o.why, (int)out->o.aor_len, out->o.aor, (int)out->o.id_len,
+			out->o.id, out->o.code, (unsigned)sip->in.body.n, (int)reason.n,
+			reason.n > 0 ? reason.p : "");
+	return out->o.rc;
+}
+
+static int ki_queue_reason(struct sip_msg *msg, str *reason)
+{
+	struct pf_sip sip;
+	const char *why = "no-memory";
+	int rc;
+
+	if(msg->first_line.type != SIP_REQUEST
+			|| msg->first_line.u.request.method_value != METHOD_MESSAGE) {
+		LM_ERR("queue: cpm_queue() is for MESSAGE requests\n");
+		return refuse(msg, -1, 405, "Method Not Allowed", "not-a-message");
+	}
+	pf_stat(CPM_STAT_received);
+	rc = pf_sip_init(&sip, msg, &why);
+	if(rc == CPM_OK) {
+		queue_request(msg, &sip, pl_of(*reason));
+	} else if(rc == CPM_EPROTO) {
+		refuse(msg, -1, 400, "Bad Request", why);
+	} else {
+		refuse(msg, -2, 503, "Service Unavailable", why);
+	}
+	pf_sip_fini(&sip);
+	queue_count(&pf_outcome_get(msg)->o);
+	return pf_outcome_get(msg)->o.rc;
+}
+
+static int ki_queue(struct sip_msg *msg)
+{
+	str none = STR_NULL;
+
+	return ki_queue_reason(msg, &none);
+}
+
+int pf_script_queue(struct sip_msg *msg, char *reason, char *unused)
+{
+	str text = STR_NULL;
+
+	if(reason != NULL && fixup_get_svalue(msg, (gparam_t *)reason, &text) < 0) {
+		LM_ERR("queue: cpm_queue(): its argument has no value\n");
+		return refuse(msg, -2, 503, "Service Unavailable", "bad-argument");
+	}
+	return ki_queue_reason(msg, &text);
+}
+
+/* ------------------------------------------------------ cpm_flush_queue */
+
+/* Of a REGISTER the To, of anything else the address it is for. */
+static struct cpm_pl flush_target(struct sip_msg *msg)
+{
+	if(msg->first_line.type == SIP_REQUEST
+			&& msg->first_line.u.request.method_value == METHOD_REGISTER) {
+		if(parse_headers(msg, HDR_TO_F, 0) < 0 || msg->to == NULL
+				|| parse_to_header(msg) < 0) {
+			return CPM_PL_NULL;
+		}
+		return pl_of(get_to(msg)->uri);
+	}
+	return pf_sip_recipient(msg);
+}
+
+static int flush_uri(struct sip_msg *msg, struct cpm_pl uri)
+{
+	char buf[CPM_AOR_MAX];
+	struct cpm_queue_stat stat;
+	struct io_queue *q = pf_store();
+	struct cpm_pl aor;
+	int rc;
+
+	if(cpm_aor_canon(uri, buf, sizeof(buf), &aor, NULL) != CPM_OK) {
+		LM_WARN("flush: not an address of record: %.*s\n", (int)uri.n,
+				uri.n > 0 ? uri.p : "");
+		return refuse(msg, -1, 400, "Not An Address Of Record", "not-an-aor");
+	}
+	rc = q == NULL ? CPM_EDOWN
+				   : pf_store_note("stat", io_queue_stat(q, aor, &stat));
+	if(rc == CPM_ENOENT) {
+		return refuse(msg, 2, 200, "OK", "nothing-queued");
+	}
+	if(rc != CPM_OK) {
+		return refuse(msg, -2, 503, "Service Unavailable", "store-down");
+	}
+	pf_hint_user(PF_HINT_FLUSH, aor, CPM_LEASE_ALL);
+	return refuse(msg, 1, 200, "OK", "delivery-scheduled");
+}
+
+static int ki_flush_mode(struct sip_msg *msg, str *aor, str *mode)
+{
+	struct cpm_pl m = pl_of(*mode);
+	struct cpm_pl uri = pl_of(*aor);
+
+	/* the modes that exist: by preference, and push. Notifying is not built */
+	if(m.n > 0 && !cpm_pl_eq(m, CPM_PL_LIT("auto"))
+			&& !cpm_pl_eq(m, CPM_PL_LIT("push"))) {
+		LM_ERR("flush: cpm_flush_queue(): mode \"%.*s\"; it takes auto or "
+			   "push\n",
+				(int)m.n, m.p);
+		return refuse(msg, -1, 400, "Bad Mode", "bad-mode");
+	}
+	return flush_uri(msg, uri.n > 0 ? uri : flush_target(msg));
+}
+
+static int ki_flush_aor(struct sip_msg *msg, str *aor)
+{
+	str none = STR_NULL;
+
+	return ki_flush_mode(msg, aor, &none);
+}
+
+static int ki_flush(struct sip_msg *msg)
+{
+	str none = STR_NULL;
+
+	return ki_flush_mode(msg, &none, &none);
+}
+
+int pf_script_flush(struct sip_msg *msg, char *aor, char *mode)
+{
+	str aor_text = STR_NULL;
+	str mode_text = STR_NULL;
+
+	if((aor != NULL && fixup_get_svalue(msg, (gparam_t *)aor, &aor_text) < 0)
+			|| (mode != NULL
+					&& fixup_get_svalue(msg, (gparam_t *)mode, &mode_text)
+							   < 0)) {
+		LM_ERR("flush: cpm_flush_queue(): an argument has no value\n");
+		return refuse(msg, -2, 503, "Service Unavailable", "bad-argument");
+	}
+	return ki_flush_mode(msg, &aor_text, &mode_text);
+}
+
+/* ------------------------------------------------------------ cpm_reply */
+
+static int ki_reply(struct sip_msg *msg)
+{
+	return pf_outcome_reply(msg);
+}
+
+int pf_script_reply(struct sip_msg *msg, char *unused1, char *unused2)
+{
+	return pf_outcome_reply(msg);
+}
+
+/* ------------------------------------------------------------------ KEMI */
+
+#define NONE6                                                       \
+	{                                                               \
+		SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE, \
+				SR_KEMIP_NONE, SR_KEMIP_NONE                        \
+	}
+
+/* clang-format off */
+sr_kemi_t pf_script_kemi[] = {
+	{ str_init("cpm_pf"), str_init("authorize"), SR_KEMIP_INT,
+		pf_route_ki_authorize, NONE6 },
+	{ str_init("cpm_pf"), str_init("route_recipient"), SR_KEMIP_INT,
+		pf_route_ki_recipient, NONE6 },
+	{ str_init("cpm_pf"), str_init("route_recipient_aor"), SR_KEMIP_INT,
+		pf_route_ki_recipient_aor,
+		{ SR_KEMIP_STR, SR_KEMIP_NONE, SR_KEMIP_NONE,
+			SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE } },
+	{ str_init("cpm_pf"), str_init("interwork"), SR_KEMIP_INT,
+		pf_route_ki_interwork, NONE6 },
+	{ str_init("cpm_pf"), str_init("queue"), SR_KEMIP_INT, ki_queue, NONE6 },
+	{ str_init("cpm_pf"), str_init("queue_reason"), SR_KEMIP_INT,
+		ki_queue_reason,
+		{ SR_KEMIP_STR, SR_KEMIP_NONE, SR_KEMIP_NONE,
+			SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE } },
+	{ str_init("cpm_pf"), str_init("flush_queue"), SR_KEMIP_INT, ki_flush,
+		NONE6 },
+	{ str_init("cpm_pf"), str_init("flush_queue_aor"), SR_KEMIP_INT,
+		ki_flush_aor,
+		{ SR_KEMIP_STR, SR_KEMIP_NONE, SR_KEMIP_NONE,
+			SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE } },
+	{ str_init("cpm_pf"), str_init("flush_queue_mode"), SR_KEMIP_INT,
+		ki_flush_mode,
+		{ SR_KEMIP_STR, SR_KEMIP_STR, SR_KEMIP_NONE,
+			SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE } },
+	{ str_init("cpm_pf"), str_init("reply"), SR_KEMIP_INT, ki_reply, NONE6 },
+	{ {0, 0}, {0, 0}, 0, NULL, { 0, 0, 0, 0, 0, 0 } }
+};
+/* clang-format on */

@@ -1,0 +1,196 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "pf_sip.h"
+
+#include "pf_outcome.h"
+
+#include "../../core/dprint.h"
+#include "../../core/mem/mem.h"
+#include "../../core/parser/contact/parse_contact.h"
+#include "../../core/parser/msg_parser.h"
+#include "../../core/parser/parse_content.h"
+#include "../../core/parser/parse_cseq.h"
+#include "../../core/parser/parse_from.h"
+#include "../../core/parser/parse_to.h"
+#include "../../core/route.h"
+
+static struct cpm_pl pl_of(str s)
+{
+	return s.s != NULL && s.len > 0 ? cpm_pl(s.s, (size_t)s.len) : CPM_PL_NULL;
+}
+
+struct cpm_pl pf_sip_target(struct sip_msg *msg)
+{
+	if(get_route_type() != FAILURE_ROUTE && msg->new_uri.s != NULL
+			&& msg->new_uri.len > 0) {
+		return pl_of(msg->new_uri);
+	}
+	return pl_of(msg->first_line.u.request.uri);
+}
+
+struct cpm_pl pf_sip_recipient(struct sip_msg *msg)
+{
+	struct cpm_pl noted = pf_note_get(PF_NOTE_RECIPIENT);
+
+	return noted.n > 0 ? noted : pf_sip_target(msg);
+}
+
+/* From or To as it came, less its parameters: "Alice" <sip:alice@...>, or
+ * the bare address. */
+static struct cpm_pl name_addr(const struct to_body *b)
+{
+	const char *end = b->uri.s + b->uri.len;
+
+	if(b->uri.s == NULL || b->uri.len <= 0) {
+		return CPM_PL_NULL;
+	}
+	if(b->body.s != NULL && b->uri.s > b->body.s && b->uri.s[-1] == '<'
+			&& end < b->body.s + b->body.len && *end == '>') {
+		return cpm_pl(b->body.s, (size_t)(end + 1 - b->body.s));
+	}
+	return pl_of(b->uri);
+}
+
+static bool is_named(const struct hdr_field *h, const char *name)
+{
+	return cpm_pl_ieq(pl_of(h->name), cpm_pl_str(name));
+}
+
+/* Values that lists show, and that accepting asks for. The first counts. */
+static void value_note(struct cpm_accept_in *in, const struct hdr_field *h)
+{
+	const struct
+	{
+		const char *name;
+		const char *compact;
+		struct cpm_pl *to;
+	} wanted[] = {
+			{"Subject", "s", &in->subject},
+			{"Content-Type", "c", &in->content_type},
+			{"Content-Encoding", "e", &in->content_encoding},
+			{"Date", "", &in->date},
+			{"Expires", "", &in->expires},
+			{"Conversation-ID", "", &in->conversation_id},
+			{"Contribution-ID", "", &in->contribution_id},
+			{"Privacy", "", &in->privacy},
+	};
+	size_t i;
+
+	for(i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		if(wanted[i].to->n == 0
+				&& (is_named(h, wanted[i].name)
+						|| is_named(h, wanted[i].compact))) {
+			*wanted[i].to = cpm_pl_trim(pl_of(h->body));
+			return;
+		}
+	}
+}
+
+/* Kept lines, as they came. A line that ends in a bare LF gets its CR, or two
+ * lines would be read as one by a strict client. */
+static int headers_gather(struct pf_sip *s, struct sip_msg *msg)
+{
+	static const struct cpm_pl asserted = {"P-Asserted-Service: ", 20};
+	struct cpm_pl service = pf_note_get(PF_NOTE_SERVICE);
+	struct hdr_field *h;
+	size_t n = 0;
+	size_t cap = asserted.n + service.n + 2;
+	size_t len;
+
+	for(h = msg->headers; h != NULL; h = h->next) {
+		cap += (size_t)h->len + 2;
+	}
+	s->headers = pkg_malloc(cap);
+	if(s->headers == NULL) {
+		PKG_MEM_ERROR;
+		return CPM_ENOMEM;
+	}
+	for(h = msg->headers; h != NULL; h = h->next) {
+		value_note(&s->in, h);
+		if(!cpm_msg_header_kept(pl_of(h->name))
+				|| (service.n > 0 && is_named(h, "P-Asserted-Service"))) {
+			continue;
+		}
+		for(len = (size_t)h->len;
+				len > 0
+				&& (h->name.s[len - 1] == '\r' || h->name.s[len - 1] == '\n');
+				len--)
+			;
+		memcpy(s->headers + n, h->name.s, len);
+		memcpy(s->headers + n + len, "\r\n", 2);
+		n += len + 2;
+	}
+	/* what cpm_authorize() asserted is in the request only once it is sent */
+	if(service.n > 0) {
+		memcpy(s->headers + n, asserted.p, asserted.n);
+		memcpy(s->headers + n + asserted.n, service.p, service.n);
+		memcpy(s->headers + n + asserted.n + service.n, "\r\n", 2);
+		n += asserted.n + service.n + 2;
+	}
+	s->in.headers = cpm_pl(s->headers, n);
+	return CPM_OK;
+}
+
+int pf_sip_body(struct sip_msg *msg, struct cpm_pl *body_r)
+{
+	char *body = get_body(msg);
+	size_t have;
+
+	if(body == NULL) {
+		return CPM_EPROTO;
+	}
+	have = (size_t)(msg->buf + msg->len - body);
+	if(msg->content_length != NULL) {
+		if(get_content_length(msg) < 0
+				|| (size_t)get_content_length(msg) > have) {
+			return CPM_EPROTO;
+		}
+		have = (size_t)get_content_length(msg);
+	}
+	*body_r = cpm_pl(body, have);
+	return CPM_OK;
+}
+
+int pf_sip_init(struct pf_sip *s, struct sip_msg *msg, const char **why_r)
+{
+	struct to_body *from, *to;
+
+	memset(s, 0, sizeof(*s));
+	if(parse_headers(msg, HDR_EOH_F, 0) < 0 || msg->from == NULL
+			|| msg->to == NULL || msg->callid == NULL || msg->cseq == NULL
+			|| parse_from_header(msg) < 0 || parse_to_header(msg) < 0) {
+		*why_r = "bad-headers";
+		return CPM_EPROTO;
+	}
+	from = get_from(msg);
+	to = get_to(msg);
+	s->in.request_uri = pf_sip_recipient(msg);
+	s->in.from = name_addr(from);
+	s->in.to = name_addr(to);
+	s->in.from_tag = pl_of(from->tag_value);
+	s->in.call_id = cpm_pl_trim(pl_of(msg->callid->body));
+	s->in.cseq = pl_of(get_cseq(msg)->number);
+	if(s->in.from.n == 0 || s->in.to.n == 0) {
+		*why_r = "bad-headers";
+		return CPM_EPROTO;
+	}
+	if(pf_sip_body(msg, &s->in.body) != CPM_OK) {
+		*why_r = "bad-body";
+		return CPM_EPROTO;
+	}
+	return headers_gather(s, msg);
+}
+
+void pf_sip_fini(struct pf_sip *s)
+{
+	if(s->headers != NULL) {
+		pkg_free(s->headers);
+		s->headers = NULL;
+	}
+}

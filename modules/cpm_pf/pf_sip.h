@@ -1,0 +1,47 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+/*
+ * pf_sip.h - reads a SIP request into what ring 0 takes.
+ *
+ * runs in:  SIP workers
+ * owns:     a pkg buffer of kept header lines, freed by pf_sip_fini
+ */
+
+#ifndef PF_SIP_H
+#define PF_SIP_H
+
+#include "core/cpm_flow.h"
+
+struct sip_msg;
+
+struct pf_sip
+{
+	struct cpm_accept_in in; /* borrows from the request and from headers */
+	char *headers;			 /* pkg */
+};
+
+/* CPM_OK; CPM_EPROTO: not a request that can be read (its why: stable word);
+ * CPM_ENOMEM. */
+int pf_sip_init(struct pf_sip *s, struct sip_msg *msg, const char **why_r);
+void pf_sip_fini(struct pf_sip *s);
+
+/* The body by Content-Length where there is one (UDP may have none): what
+ * lies behind it is none of the message. The headers must be parsed.
+ * CPM_OK; CPM_EPROTO: there is less than Content-Length says, or it is no
+ * number. */
+int pf_sip_body(struct sip_msg *msg, struct cpm_pl *body_r);
+
+/* The address that a request is for: the Request-URI as the script left it;
+ * in a failure route, where branches have rewritten it, as it came. */
+struct cpm_pl pf_sip_target(struct sip_msg *msg);
+
+/* The recipient: whom cpm_route_recipient() found, else pf_sip_target. */
+struct cpm_pl pf_sip_recipient(struct sip_msg *msg);
+
+#endif

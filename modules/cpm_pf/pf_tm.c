@@ -1,0 +1,239 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "pf_tm.h"
+
+#include <stdatomic.h>
+
+#include "core/cpm_wr.h"
+#include "pf_conf.h"
+#include "pf_hint.h"
+#include "pf_usrloc.h"
+
+#include "../../core/dprint.h"
+#include "../../core/mem/mem.h"
+#include "../../core/mem/shm_mem.h"
+#include "../../core/parser/parse_rr.h"
+#include "../tm/tm_load.h"
+
+/* generation << 16 | code; code 0: free or no answer yet */
+struct slot
+{
+	_Atomic uint64_t answer;
+	uint32_t generation; /* the worker's own copy */
+	bool used;			 /* likewise */
+};
+
+static struct tm_binds tmb;
+static struct slot *slots; /* [worker][delivery_parallel] */
+
+#define GENERATION_BITS 24
+
+static struct slot *slot_at(unsigned worker, uint32_t i)
+{
+	return &slots[worker * pf_conf.delivery_parallel + i];
+}
+
+int pf_tm_init(void)
+{
+	size_t bytes = sizeof(struct slot) * pf_conf.delivery_workers
+				   * pf_conf.delivery_parallel;
+
+	if(load_tm_api(&tmb) < 0) {
+		LM_ERR("tm: not loaded; loadmodule \"tm.so\" must come before "
+			   "cpm_pf.so\n");
+		return -1;
+	}
+	slots = shm_malloc(bytes);
+	if(slots == NULL) {
+		LM_ERR("tm: no shared memory for %u deliveries\n",
+				pf_conf.delivery_parallel);
+		return -1;
+	}
+	memset(slots, 0, bytes);
+	return 0;
+}
+
+/* The callback's parameter is a number, not a pointer: nothing to free, and
+ * nothing to find freed. */
+static void *param_of(unsigned worker, uint32_t i, uint32_t generation)
+{
+	uint64_t v = ((uint64_t)generation << 24) | ((uint64_t)worker << 16) | i;
+
+	return (void *)(uintptr_t)(v + 1);
+}
+
+static void on_answer(struct cell *t, int type, struct tmcb_params *ps)
+{
+	uint64_t v = (uint64_t)(uintptr_t)*ps->param;
+	uint64_t expected, answer;
+	uint32_t generation, i;
+	unsigned worker;
+
+	if(v == 0 || ps->code < 200) {
+		return;
+	}
+	v--;
+	i = (uint32_t)(v & 0xffff);
+	worker = (unsigned)((v >> 16) & 0xff);
+	generation = (uint32_t)(v >> 24);
+	if(worker >= pf_conf.delivery_workers || i >= pf_conf.delivery_parallel) {
+		return;
+	}
+	expected = (uint64_t)generation << 16;
+	answer = expected | ((uint64_t)ps->code & 0xffff);
+	if(atomic_compare_exchange_strong(
+			   &slot_at(worker, i)->answer, &expected, answer)) {
+		pf_hint_answer(worker, i);
+	}
+}
+
+unsigned pf_tm_answer(unsigned worker, uint32_t slot)
+{
+	struct slot *s = slot_at(worker, slot);
+
+	if(slot >= pf_conf.delivery_parallel || !s->used) {
+		return 0;
+	}
+	return (unsigned)(atomic_load(&s->answer) & 0xffff);
+}
+
+void pf_tm_done(unsigned worker, uint32_t slot)
+{
+	struct slot *s = slot_at(worker, slot);
+
+	s->generation = (s->generation + 1) & ((1u << GENERATION_BITS) - 1);
+	atomic_store(&s->answer, (uint64_t)s->generation << 16);
+	s->used = false;
+}
+
+static int slot_take(unsigned worker, uint32_t *slot_r)
+{
+	uint32_t i;
+
+	for(i = 0; i < pf_conf.delivery_parallel; i++) {
+		if(!slot_at(worker, i)->used) {
+			slot_at(worker, i)->used = true;
+			*slot_r = i;
+			return CPM_OK;
+		}
+	}
+	return CPM_ELIMIT;
+}
+
+static str str_of(struct cpm_pl a)
+{
+	str s = {(char *)a.p, (int)a.n};
+
+	return s;
+}
+
+/* Header lines of the request that tm does not write itself. */
+static int headers_build(
+		const struct cpm_msg *msg, uint64_t now_ms, struct cpm_wr *w)
+{
+	/* first, and always: tm writes its own unless it finds the words
+	 * anywhere in these lines, and a Subject may have them */
+	cpm_wr_str(w, "Max-Forwards: 70\r\n");
+	if(pf_params.insert_called_party_id) {
+		/* RFC 7315, 4.2.2.2: the address that the sender used */
+		cpm_wr_str(w, "P-Called-Party-ID: <");
+		cpm_wr_pl_put(w, msg->aor);
+		cpm_wr_str(w, ">\r\n");
+	}
+	return cpm_msg_delivery_headers(
+			msg, now_ms, pf_params.trust_clients != 0, w);
+}
+
+struct request
+{
+	str headers;
+	str body;
+	char tag[24];
+	struct cpm_wr tag_w;
+	dlg_t dlg;
+};
+
+/* The dialog that is none: addresses, Call-ID, and the way to the client: by
+ * its Path, else to where its REGISTER came from, else to its Contact. */
+static int dialog_build(struct request *r, const struct cpm_contact *contact,
+		const struct cpm_msg *msg, unsigned attempt)
+{
+	dlg_t *d = &r->dlg;
+	str path = str_of(contact->path);
+
+	memset(d, 0, sizeof(*d));
+	cpm_wr_init(&r->tag_w, r->tag, sizeof(r->tag));
+	cpm_wr_hex64(&r->tag_w, cpm_hash64(CPM_HASH_INIT, msg->call_id));
+	d->id.call_id = str_of(msg->call_id);
+	d->id.loc_tag = str_of(cpm_wr_pl(&r->tag_w));
+	/* the same Call-ID at every attempt, a new CSeq at each: a client that
+	 * has the last attempt's transaction still takes this for a request of
+	 * its own (RFC 3261, 8.2.2.2) */
+	d->loc_seq.value = attempt;
+	d->loc_seq.is_set = 1;
+	d->loc_uri = str_of(msg->from);
+	d->rem_uri = str_of(msg->to);
+	d->rem_target = str_of(contact->uri);
+	d->state = DLG_NEW;
+	d->send_sock = pf_usrloc_socket(contact->socket);
+	if(contact->path.n > 0) {
+		if(parse_rr_body(path.s, path.len, &d->route_set) < 0) {
+			LM_WARN("delivery: bad path aor=%.*s path=%.*s\n", (int)msg->aor.n,
+					msg->aor.p, path.len, path.s);
+			return CPM_EPROTO;
+		}
+	} else if(contact->received.n > 0) {
+		d->dst_uri = str_of(contact->received);
+	}
+	return CPM_OK;
+}
+
+int pf_tm_send(unsigned worker, const struct cpm_contact *contact,
+		const struct cpm_msg *msg, unsigned attempt, uint64_t now_ms,
+		uint32_t *slot_r)
+{
+	static str method = str_init("MESSAGE");
+	struct request r;
+	struct cpm_wr w;
+	uac_req_t uac;
+	uint32_t slot;
+	char *buf;
+	size_t cap = msg->headers.n + CPM_AOR_MAX + 256;
+	int rc;
+
+	buf = pkg_malloc(cap);
+	if(buf == NULL) {
+		PKG_MEM_ERROR;
+		return CPM_ENOMEM;
+	}
+	cpm_wr_init(&w, buf, cap);
+	rc = headers_build(msg, now_ms, &w);
+	if(rc == CPM_OK) {
+		rc = dialog_build(&r, contact, msg, attempt);
+	}
+	if(rc == CPM_OK) {
+		rc = slot_take(worker, &slot);
+	}
+	if(rc == CPM_OK) {
+		r.headers = str_of(cpm_wr_pl(&w));
+		r.body = str_of(msg->body);
+		set_uac_req(&uac, &method, &r.headers, &r.body, &r.dlg,
+				TMCB_LOCAL_COMPLETED, on_answer,
+				param_of(worker, slot, slot_at(worker, slot)->generation));
+		if(tmb.t_uac(&uac) < 0) {
+			pf_tm_done(worker, slot);
+			rc = CPM_EDOWN;
+		} else {
+			*slot_r = slot;
+		}
+		free_rr(&r.dlg.route_set);
+	}
+	pkg_free(buf);
+	return rc;
+}

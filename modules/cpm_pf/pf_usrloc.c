@@ -1,0 +1,332 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "pf_usrloc.h"
+
+#include "core/cpm_ulname.h"
+#include "pf_conf.h"
+#include "pf_hint.h"
+
+#include "../../core/dprint.h"
+#include "../../core/parser/contact/parse_contact.h"
+#include "../../core/parser/msg_parser.h"
+#include "../../core/script_cb.h"
+#include "../../core/socket_info.h"
+#include "../../core/sr_module.h"
+#include "../../core/tcp_conn.h"
+#include "../../core/xavp.h"
+#include "../usrloc/usrloc.h"
+
+/* Copies of one user's contacts. */
+#define ARENA_BYTES 65536
+#define CAPS_BYTES_MAX 2048
+
+static usrloc_api_t ul;
+static udomain_t *location;
+static char arena[ARENA_BYTES];
+
+static struct cpm_pl pl_of(str s)
+{
+	return s.s != NULL && s.len > 0 ? cpm_pl(s.s, (size_t)s.len) : CPM_PL_NULL;
+}
+
+/* ---------------------------------------------------------- feature tags */
+
+static str caps_root = str_init("cpm_pf");
+static str caps_name = str_init("cpm_pf_caps");
+
+/* The request whose script runs: when a binding is stored, its REGISTER. */
+static struct sip_msg *request_now;
+
+static int on_request_begin(
+		struct sip_msg *msg, unsigned int flags, void *param)
+{
+	request_now = msg;
+	return 1;
+}
+
+static int on_request_end(struct sip_msg *msg, unsigned int flags, void *param)
+{
+	request_now = NULL;
+	return 1;
+}
+
+/* The parameters of a Contact as they stand, without the ';' before them. */
+static struct cpm_pl params_of(const contact_t *c)
+{
+	const param_t *p;
+	const char *from = NULL;
+	const char *to = NULL;
+
+	for(p = c->params; p != NULL; p = p->next) {
+		if(from == NULL || p->name.s < from) {
+			from = p->name.s;
+		}
+		if(to == NULL || p->name.s + p->len > to) {
+			to = p->name.s + p->len;
+		}
+	}
+	return from != NULL ? cpm_pl(from, (size_t)(to - from)) : CPM_PL_NULL;
+}
+
+static struct cpm_pl caps_registered(const struct ucontact *uc)
+{
+	contact_t *c = NULL;
+
+	if(request_now == NULL || request_now->first_line.type != SIP_REQUEST
+			|| request_now->first_line.u.request.method_value
+					   != METHOD_REGISTER) {
+		return CPM_PL_NULL;
+	}
+	while(contact_iterator(&c, request_now, c) == 0 && c != NULL) {
+		if(cpm_pl_eq(pl_of(c->uri), pl_of(uc->c))) {
+			return params_of(c);
+		}
+	}
+	return CPM_PL_NULL;
+}
+
+/* Where the attribute is: a list below the root attribute that usrloc may
+ * have made (xavp_contact), or one of ours. */
+static sr_xavp_t *caps_attribute(const struct ucontact *c)
+{
+	if(c->xavp == NULL || c->xavp->val.type != SR_XTYPE_XAVP) {
+		return NULL;
+	}
+	return xavp_get(&caps_name, c->xavp->val.v.xavp);
+}
+
+static void caps_note(struct ucontact *c)
+{
+	struct cpm_pl params = caps_registered(c);
+	sr_xavp_t *list = NULL;
+	sr_xval_t v;
+
+	if(params.n == 0 || params.n > CAPS_BYTES_MAX) {
+		return; /* nothing said: what was said before holds */
+	}
+	if(c->xavp != NULL && c->xavp->val.type == SR_XTYPE_XAVP) {
+		xavp_rm_by_name(&caps_name, 1, &c->xavp->val.v.xavp);
+	}
+	memset(&v, 0, sizeof(v));
+	v.type = SR_XTYPE_STR;
+	v.v.s.s = (char *)params.p;
+	v.v.s.len = (int)params.n;
+	if(c->xavp != NULL) {
+		if(c->xavp->val.type == SR_XTYPE_XAVP) {
+			xavp_add_value(&caps_name, &v, &c->xavp->val.v.xavp);
+		}
+		return;
+	}
+	if(xavp_add_value(&caps_name, &v, &list) == NULL) {
+		LM_ERR("usrloc: no shared memory for a client's feature tags\n");
+		return;
+	}
+	memset(&v, 0, sizeof(v));
+	v.type = SR_XTYPE_XAVP;
+	v.v.xavp = list;
+	if(xavp_add_value(&caps_root, &v, &c->xavp) == NULL) {
+		xavp_destroy_list(&list);
+		LM_ERR("usrloc: no shared memory for a client's feature tags\n");
+	}
+}
+
+/* --------------------------------------------------------------- trigger */
+
+/* A binding was stored. Under the lock of its slot. */
+static void on_contact(struct ucontact *c, int type, void *param)
+{
+	char buf[CPM_AOR_MAX];
+	struct cpm_pl aor;
+
+	if(c->aor == NULL || c->domain == NULL
+			|| !cpm_pl_eq(
+					pl_of(*c->domain), cpm_pl_str(pf_params.usrloc_domain))) {
+		return;
+	}
+	caps_note(c);
+	if(!pf_params.register_trigger
+			|| cpm_ulname_to_aor(pl_of(*c->aor), ul.use_domain != 0,
+					   pf_conf.domain_count > 0 ? pf_conf.domains[0]
+												: CPM_PL_NULL,
+					   buf, sizeof(buf), &aor)
+					   != CPM_OK) {
+		return;
+	}
+	/* A new binding: the user came back, nothing is to wait for. A refresh
+	 * says only that the client is there: it ends the wait of what could not
+	 * reach it, not of what it refused. */
+	pf_hint_user(PF_HINT_REGISTERED, aor,
+			(type & UL_CONTACT_INSERT) ? CPM_LEASE_ALL : CPM_LEASE_UNREACHABLE);
+}
+
+int pf_usrloc_init(void)
+{
+	bind_usrloc_t bind_usrloc;
+
+	bind_usrloc = (bind_usrloc_t)find_export("ul_bind_usrloc", 1, 0);
+	if(bind_usrloc == NULL || bind_usrloc(&ul) < 0) {
+		LM_ERR("usrloc: not loaded; loadmodule \"usrloc.so\" must come before "
+			   "cpm_pf.so\n");
+		return -1;
+	}
+	if(ul.register_udomain(pf_params.usrloc_domain, &location) < 0) {
+		LM_ERR("parameter usrloc_domain: no location table \"%s\"\n",
+				pf_params.usrloc_domain);
+		return -1;
+	}
+	if(!ul.use_domain && pf_conf.domain_count == 0) {
+		LM_ERR("parameter domain: is needed where usrloc has use_domain 0: "
+			   "set modparam(\"cpm_pf\", \"domain\", \"example.org\"), or "
+			   "use_domain to 1\n");
+		return -1;
+	}
+	if(ul.register_ulcb(UL_CONTACT_INSERT | UL_CONTACT_UPDATE, on_contact, NULL)
+					< 0
+			|| register_script_cb(
+					   on_request_begin, PRE_SCRIPT_CB | REQUEST_CB, NULL)
+					   < 0
+			|| register_script_cb(
+					   on_request_end, POST_SCRIPT_CB | REQUEST_CB, NULL)
+					   < 0) {
+		LM_ERR("usrloc: the registration trigger could not be set\n");
+		return -1;
+	}
+	return 0;
+}
+
+/* --------------------------------------------------------------- contacts */
+
+/* Copies into the arena; false: full. */
+static bool keep(str from, size_t *used, struct cpm_pl *to_r)
+{
+	struct cpm_pl s = pl_of(from);
+
+	if(s.n > sizeof(arena) - *used) {
+		return false;
+	}
+	if(s.n > 0) {
+		memcpy(arena + *used, s.p, s.n);
+	}
+	*to_r = cpm_pl(arena + *used, s.n);
+	*used += s.n;
+	return true;
+}
+
+/* Whether the connection that a client registered over is still there. One
+ * without a connection is reached by sending. */
+static bool is_connected(int id)
+{
+	struct tcp_connection *con;
+	bool good;
+
+	if(id <= 0) {
+		return true;
+	}
+	con = tcpconn_get(id, 0, 0, 0, 0);
+	if(con == NULL) {
+		return false;
+	}
+	good = con->state == S_CONN_OK;
+	tcpconn_put(con);
+	return good;
+}
+
+static bool contact_of(
+		const ucontact_t *c, size_t *used, struct pf_contact *contact_r)
+{
+	struct pf_contact contact;
+	sr_xavp_t *caps = caps_attribute(c);
+	str caps_text = STR_NULL;
+	str sock = STR_NULL;
+	size_t mark = *used;
+
+	memset(&contact, 0, sizeof(contact));
+	if(c->sock != NULL) {
+		sock = c->sock->sock_str;
+	}
+	if(caps != NULL && caps->val.type == SR_XTYPE_STR) {
+		caps_text = caps->val.v.s;
+	}
+	if(!keep(c->c, used, &contact.c.uri)
+			|| !keep(c->received, used, &contact.c.received)
+			|| !keep(c->path, used, &contact.c.path)
+			|| !keep(sock, used, &contact.c.socket)
+			|| !keep(caps_text, used, &contact.caps)
+			|| !keep(c->instance, used, &contact.instance)
+			|| !keep(c->ruid, used, &contact.ruid)
+			|| !keep(c->user_agent, used, &contact.user_agent)) {
+		*used = mark;
+		return false;
+	}
+	contact.c.q = c->q == Q_UNSPECIFIED ? -1 : c->q;
+	/* usrloc sets all bits where the client gave no Allow */
+	contact.c.takes_message = (c->methods & METHOD_MESSAGE) != 0;
+	contact.c.last_modified_s = (uint64_t)c->last_modified;
+	contact.reg_id = c->reg_id;
+	contact.flags = c->cflags;
+	contact.connection = c->tcpconn_id;
+	contact.connected = is_connected(c->tcpconn_id);
+	*contact_r = contact;
+	return true;
+}
+
+int pf_usrloc_contacts(
+		struct cpm_pl aor, struct pf_contact *contacts, size_t *count_r)
+{
+	char buf[CPM_AOR_MAX];
+	struct cpm_pl name;
+	urecord_t *record = NULL;
+	ucontact_t *c;
+	time_t now = time(NULL);
+	size_t used = 0;
+	size_t n = 0;
+	str key;
+
+	*count_r = 0;
+	if(cpm_ulname_from_aor(aor, ul.use_domain != 0, buf, sizeof(buf), &name)
+			!= CPM_OK) {
+		return CPM_OK;
+	}
+	key.s = (char *)name.p;
+	key.len = (int)name.n;
+	ul.lock_udomain(location, &key);
+	if(ul.get_urecord(location, &key, &record) == 0 && record != NULL) {
+		for(c = record->contacts; c != NULL && n < CPM_CONTACTS_MAX;
+				c = c->next) {
+			if(VALID_CONTACT(c, now) && contact_of(c, &used, &contacts[n])) {
+				n++;
+			}
+		}
+		if(ul.db_mode == DB_ONLY) {
+			ul.release_urecord(record);
+		}
+	}
+	ul.unlock_udomain(location, &key);
+	*count_r = n;
+	return CPM_OK;
+}
+
+struct socket_info *pf_usrloc_socket(struct cpm_pl name)
+{
+	char text[128];
+	str host = STR_NULL;
+	int port = 0;
+	int proto = 0;
+
+	if(name.n == 0 || name.n >= sizeof(text)) {
+		return NULL;
+	}
+	/* parse_phostport reads to the NUL */
+	if(parse_phostport(cpm_pl_cstr(name, text, sizeof(text)), &host.s,
+			   &host.len, &port, &proto)
+			< 0) {
+		return NULL;
+	}
+	return grep_sock_info(&host, (unsigned short)port, (unsigned short)proto);
+}

@@ -1,0 +1,56 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+/*
+ * pf_usrloc.h - registered clients, from Kamailio's location table.
+ *
+ * runs in:  callbacks in whoever stores a binding, under the user's slot
+ *           lock: they note the client's feature tags, post a hint and
+ *           return. pf_usrloc_contacts in SIP and delivery workers
+ * owns:     the copies of contacts of the last pf_usrloc_contacts
+ *
+ * The location table has no feature tags. They are read from the Contact of
+ * the REGISTER that stores the binding, and kept as an attribute (xavp) of the
+ * binding, so they live as long as it does. Where usrloc keeps attributes in
+ * its database (xavp_contact) they survive a restart; else a client counts as
+ * plain SIP until it registers again.
+ */
+
+#ifndef PF_USRLOC_H
+#define PF_USRLOC_H
+
+#include "core/cpm_flow.h"
+
+/* A registered client with what a branch to it needs. */
+struct pf_contact
+{
+	struct cpm_contact c;
+	struct cpm_pl caps;		/* parameters of its Contact when it registered */
+	struct cpm_pl instance; /* +sip.instance, from the location table */
+	struct cpm_pl ruid;
+	struct cpm_pl user_agent;
+	unsigned reg_id;
+	unsigned flags;
+	int connection; /* of TCP or TLS; 0: none is known */
+	bool connected; /* false: that connection is lost */
+};
+
+/* Binds usrloc and registers the trigger. 0, or -1 logged. */
+int pf_usrloc_init(void);
+
+/* Unexpired clients of a user, at most CPM_CONTACTS_MAX; none is CPM_OK with
+ * 0. They are copies, good until the next call in this process. */
+int pf_usrloc_contacts(
+		struct cpm_pl aor, struct pf_contact *contacts, size_t *count_r);
+
+struct socket_info;
+
+/* The socket of ours that "udp:192.0.2.1:5060" names; NULL: there is none. */
+struct socket_info *pf_usrloc_socket(struct cpm_pl name);
+
+#endif

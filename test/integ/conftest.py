@@ -1,0 +1,90 @@
+# Copyright (C) 2026 the cpm_pf authors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fixtures: `shared`, one stack for tests that only need users of their own;
+`new_stack`, a stack of the test's own; `user`, a name nobody else has."""
+
+import itertools
+import os
+import sys
+
+import pytest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import harness  # noqa: E402
+
+_numbers = itertools.count(1)
+
+
+def pytest_sessionstart(session):
+    if not os.path.exists(harness.MODULE):
+        raise pytest.UsageError(
+            "%s is missing; make module builds it" % harness.MODULE)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Adds the ends of the logs to the report of a failed test."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed and call.when in ("call", "setup", "teardown"):
+        for stack in getattr(item, "cpm_stacks", []):
+            report.sections.append(("logs", stack.log_tail()))
+
+
+def _remember(request, stack):
+    request.node.cpm_stacks = getattr(request.node, "cpm_stacks", []) + [stack]
+
+
+@pytest.fixture
+def user():
+    """Makes a user name that no other test uses."""
+    return lambda name="bob": "%s%d" % (name, next(_numbers))
+
+
+@pytest.fixture(scope="session")
+def _shared_stack(tmp_path_factory):
+    stack = harness.Stack(tmp_path_factory.mktemp("shared"))
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.fixture
+def shared(request, _shared_stack):
+    """The stack that most tests share. Its log is checked after each."""
+    stack = _shared_stack
+    _remember(request, stack)
+    stack.expected = []
+    stack.restart_if_dead()
+    yield stack
+    stack.close_uas()
+    stack.check_log()
+    assert stack.kamailio.running, "Kamailio ended"
+
+
+@pytest.fixture
+def new_stack(request, tmp_path):
+    """Makes stacks of the test's own; start() is up to the test."""
+    stacks = []
+
+    def make(*args, **kw):
+        directory = tmp_path / ("stack%d" % len(stacks))
+        directory.mkdir()
+        stack = harness.Stack(directory, *args, **kw)
+        stacks.append(stack)
+        _remember(request, stack)
+        return stack
+
+    yield make
+    problems = []
+    for stack in stacks:
+        try:
+            stack.close()
+        except harness.Failure as e:
+            problems.append(str(e))
+    if problems:
+        pytest.fail("\n".join(problems))
