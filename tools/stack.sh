@@ -207,6 +207,15 @@ start_redis()
 		redis-cli -h 127.0.0.1 -p "$REDIS_PORT" ping
 }
 
+# Sample users (sql/cpm_pf-sample.sql): alice and bob have the defaults. Who is
+# not among them does not exist.
+prepare_database()
+{
+	"$top/tools/cpm-db.sh" create "sqlite:///$run/cpm_pf.sqlite" >"$run/db.log" &&
+		"$top/tools/cpm-db.sh" sample "sqlite:///$run/cpm_pf.sqlite" >>"$run/db.log" ||
+		die "the database could not be made; the log is $run/db.log"
+}
+
 # The sockets' names are relative, as a socket's path has room for 107 bytes:
 # Kamailio is started in RUN_DIR.
 start_kamailio()
@@ -219,6 +228,7 @@ start_kamailio()
 		-A "CPM_MODULE=\"$module\"" \
 		-A "REDIS=\"name=queue;addr=127.0.0.1;port=$REDIS_PORT\"" \
 		-A "ADMIN=\"127.0.0.1:$ADMIN_PORT\"" \
+		-A "DB_URL=\"sqlite:///$run/cpm_pf.sqlite\"" \
 		-A 'CTL_SOCKET="unix:ctl.sock"' -A 'RPC_SOCKET="rpc.sock"'
 	wait_until "the queue, $admin/readyz" http_is 200 /readyz
 	wait_until "SIP on port $SIP_PORT" sip_is_up
@@ -298,9 +308,12 @@ hints()
 	cat <<-END
 
 		== running; Ctrl-C stops everything
-		SIP      127.0.0.1:$SIP_PORT, UDP and TCP; any user @example.org, no password
+		SIP      127.0.0.1:$SIP_PORT, UDP and TCP; no password; users @example.org:
+		         alice bob carol dave erin frank (sql/cpm_pf-sample.sql says
+		         what each prefers)
 		HTTP     $admin/v1/queues  /readyz  /metrics
 		Redis    127.0.0.1:$REDIS_PORT
+		SQL      sqlite3 $run/cpm_pf.sqlite
 		logs     $run/kamailio.log  $run/redis.log
 
 		try      tools/sipua.py send alice carol --text 'hello' --proxy 127.0.0.1:$SIP_PORT
@@ -330,8 +343,9 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-step "starting a private Redis and Kamailio"
+step "starting a private Redis, a SQLite database and Kamailio"
 start_redis
+prepare_database
 start_kamailio
 say "up: SIP 127.0.0.1:$SIP_PORT, HTTP 127.0.0.1:$ADMIN_PORT," \
 	"Redis 127.0.0.1:$REDIS_PORT, files in $run"
