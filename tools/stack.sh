@@ -211,16 +211,18 @@ start_redis()
 # not among them does not exist.
 prepare_database()
 {
-	"$top/tools/cpm-db.sh" create "sqlite:///$run/cpm_pf.sqlite" >"$run/db.log" &&
-		"$top/tools/cpm-db.sh" sample "sqlite:///$run/cpm_pf.sqlite" >>"$run/db.log" ||
+	local url=sqlite:///$run/cpm_pf.sqlite
+	if ! { "$top/tools/cpm-db.sh" create "$url" &&
+		"$top/tools/cpm-db.sh" sample "$url"; } >"$run/db.log"; then
 		die "the database could not be made; the log is $run/db.log"
+	fi
 }
 
 # The sockets' names are relative, as a socket's path has room for 107 bytes:
 # Kamailio is started in RUN_DIR.
 start_kamailio()
 {
-	rm -f "$run/ctl.sock" "$run/rpc.sock" "$run/kamailio.pid"
+	rm -f "$run/ctl.sock" "$run/rpc.fifo" "$run/kamailio.pid"
 	start kamailio env -C "$run" kamailio \
 		-f "$top/cfg/kamailio-cpm.cfg" -DD -E -w "$run" -Y "$run" \
 		-P "$run/kamailio.pid" -m 64 -M 8 \
@@ -229,7 +231,7 @@ start_kamailio()
 		-A "REDIS=\"name=queue;addr=127.0.0.1;port=$REDIS_PORT\"" \
 		-A "ADMIN=\"127.0.0.1:$ADMIN_PORT\"" \
 		-A "DB_URL=\"sqlite:///$run/cpm_pf.sqlite\"" \
-		-A 'CTL_SOCKET="unix:ctl.sock"' -A 'RPC_SOCKET="rpc.sock"'
+		-A 'CTL_SOCKET="unix:ctl.sock"' -A 'RPC_FIFO="rpc.fifo"'
 	wait_until "the queue, $admin/readyz" http_is 200 /readyz
 	wait_until "SIP on port $SIP_PORT" sip_is_up
 }

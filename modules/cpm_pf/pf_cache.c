@@ -13,9 +13,9 @@
 #include "../../core/locking.h"
 #include "../../core/mem/shm_mem.h"
 
-/* A bucket has that many places, and no chains: every step is bounded. With
- * 16 of them, a table whose size is the number of its entries loses a tenth
- * of its places to unequal filling. */
+/* A bucket has that many places, and no chains: every step is bounded. When the
+ * table is full half of them are taken, so that one bucket in three hundred
+ * has too few. */
 #define WAYS 16
 #define LOCKS_MAX 256
 /* How many entries may have to go so that one large one comes in. */
@@ -47,22 +47,21 @@ struct pf_cache
 	gen_lock_set_t *locks;
 	size_t lock_count;
 	size_t bucket_count;
+	size_t entries_max;
 	size_t bytes_max;
+	_Atomic size_t entries;
 	_Atomic size_t bytes;
 	atomic_uint marks;	  /* pf_cache_stale_all was called that often */
-	_Atomic size_t sweep; /* the bucket that gives up memory next */
+	_Atomic size_t sweep; /* the bucket that gives up an entry next */
 	struct bucket buckets[];
 };
 
 struct pf_cache *pf_cache_new(unsigned entries_max, size_t bytes_max)
 {
-	size_t count = ((size_t)entries_max + WAYS - 1) / WAYS;
+	size_t count = (size_t)entries_max / (WAYS / 2) + 1;
 	size_t size;
 	struct pf_cache *c;
 
-	if(count == 0) {
-		count = 1;
-	}
 	size = sizeof(*c) + count * sizeof(c->buckets[0]);
 	c = shm_malloc(size);
 	if(c == NULL) {
@@ -70,6 +69,7 @@ struct pf_cache *pf_cache_new(unsigned entries_max, size_t bytes_max)
 	}
 	memset(c, 0, size);
 	c->bucket_count = count;
+	c->entries_max = entries_max;
 	c->bytes_max = bytes_max;
 	c->lock_count = count < LOCKS_MAX ? count : LOCKS_MAX;
 	c->locks = lock_set_alloc((int)c->lock_count);
@@ -138,6 +138,7 @@ static struct entry *take(struct pf_cache *c, struct bucket *b, unsigned way)
 	b->entries[way] = NULL;
 	if(e != NULL) {
 		atomic_fetch_sub(&c->bytes, entry_bytes(e));
+		atomic_fetch_sub(&c->entries, 1);
 	}
 	return e;
 }
@@ -200,6 +201,12 @@ static void give_up_one(struct pf_cache *c)
 	release(e);
 }
 
+static bool has_room(struct pf_cache *c, size_t bytes)
+{
+	return atomic_load(&c->entries) < c->entries_max
+		   && atomic_load(&c->bytes) + bytes <= c->bytes_max;
+}
+
 static struct entry *entry_new(struct pf_cache *c, struct cpm_pl key,
 		const struct pf_cache_value *value, int *rc_r)
 {
@@ -207,11 +214,10 @@ static struct entry *entry_new(struct pf_cache *c, struct cpm_pl key,
 	struct entry *e;
 	int i;
 
-	for(i = 0; i < EVICT_MAX && atomic_load(&c->bytes) + need > c->bytes_max;
-			i++) {
+	for(i = 0; i < EVICT_MAX && !has_room(c, need); i++) {
 		give_up_one(c);
 	}
-	if(atomic_load(&c->bytes) + need > c->bytes_max) {
+	if(!has_room(c, need)) {
 		*rc_r = CPM_ELIMIT;
 		return NULL;
 	}
@@ -260,6 +266,7 @@ int pf_cache_put(struct pf_cache *c, struct cpm_pl key,
 		e->all = ticket->all;
 		e->stale = b->marks != ticket->one;
 		atomic_fetch_add(&c->bytes, entry_bytes(e));
+		atomic_fetch_add(&c->entries, 1);
 	}
 	lock_set_release(c->locks, lock_of(c, at));
 	release(old);

@@ -47,8 +47,8 @@ struct pf_cache_value
 	struct cpm_pl bytes;
 };
 
-/* At most entries_max entries (rounded up) and bytes_max bytes of shared
- * memory, the tables themselves excepted. NULL: no shared memory. */
+/* At most entries_max entries (> 0) and bytes_max bytes of shared memory, the
+ * table itself excepted, which has 32 bytes for each entry. NULL: no shared memory. */
 struct pf_cache *pf_cache_new(unsigned entries_max, size_t bytes_max);
 
 /* Copies the value into buf (value_r->bytes), unless the result is NONE. A

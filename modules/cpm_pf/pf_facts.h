@@ -21,6 +21,7 @@
 #define PF_FACTS_H
 
 #include "core/cpm_decide.h"
+#include "pf_conf.h"
 
 struct sip_msg;
 
@@ -45,13 +46,20 @@ struct pf_facts
 	bool has_contribution_id;
 	bool withheld; /* Privacy: the identity stays in the trust domain */
 
+	enum pf_identity source; /* of the originator, when there is one */
+
 	char originator_buf[CPM_AOR_MAX];
+	char user_buf[CPM_AOR_MAX];
 	char served_buf[CPM_AOR_MAX];
 	char service_buf[128];
 };
 
 /* CPM_OK; CPM_EPROTO: the headers cannot be read, *why_r a stable word. */
 int pf_facts_read(struct pf_facts *f, struct sip_msg *msg, const char **why_r);
+
+/* Who the sender is to the preferences: the originator, or the user that its
+ * number is mapped to. */
+struct cpm_pl pf_facts_user(const struct pf_facts *f);
 
 /* Establishes the originator: the served user of an originating request, else
  * by parameter identity. Sets f->m.originator, or leaves it empty. */

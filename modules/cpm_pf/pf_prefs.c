@@ -15,11 +15,13 @@
 #include "pf_conf.h"
 #include "pf_stats.h"
 
+#include <errno.h>
 #include <stdatomic.h>
-#include <stdio.h>
+#include <stdlib.h>
 
 #include "../../core/dprint.h"
 #include "../../core/mem/shm_mem.h"
+#include "../../core/sr_module.h"
 #include "../../lib/srdb1/db.h"
 
 /* After a failure the database is left alone for so long. */
@@ -28,6 +30,8 @@
 #define RETRY_TABLES_MS 10000
 /* A process that asks a failed database has so long before another one may. */
 #define PROBE_MS 30000
+/* Seconds; what libpq takes for the least. */
+#define PG_CONNECT_TIMEOUT "2"
 /* Room for the texts of one row, and of one rule after it was compiled. */
 #define ROW_TEXT_MAX 4096
 #define RULE_TEXT_MAX (3 * CPM_PATTERN_MAX)
@@ -410,11 +414,15 @@ static bool is_of(const db_row_t *row, int username, const struct who *w)
 		   && cpm_pl_ieq(raw(&ROW_VALUES(row)[username + 1]), w->domain);
 }
 
-static int where_user(const struct who *w, struct condition *where)
+static int query_user(str *table, const struct who *w, str *columns, int count,
+		db1_res_t **res_r)
 {
-	where[0] = (struct condition){str_init("username"), w->username};
-	where[1] = (struct condition){str_init("domain"), w->domain};
-	return 2;
+	const struct condition where[] = {
+			{str_init("username"), w->username},
+			{str_init("domain"), w->domain},
+	};
+
+	return query(table, where, 2, columns, count, res_r);
 }
 
 static struct row row; /* too large for a stack */
@@ -466,13 +474,11 @@ static enum kind user_compile(const db_row_t *from, struct cpm_prefs *prefs)
 static int user_load(
 		const struct who *w, struct cpm_prefs *prefs, char *class_text)
 {
-	struct condition where[2];
 	db1_res_t *res;
 	int kind = KIND_UNKNOWN;
 	int i;
 
-	if(query(&t_user, where, where_user(w, where), user_columns, U_COUNT, &res)
-			!= CPM_OK) {
+	if(query_user(&t_user, w, user_columns, U_COUNT, &res) != CPM_OK) {
 		return CPM_EDOWN;
 	}
 	for(i = 0; res != NULL && i < RES_ROW_N(res); i++) {
@@ -556,14 +562,12 @@ static bool rule_compile(const db_row_t *from, size_t i)
 /* KIND_KNOWN, KIND_BAD (too many), or CPM_EDOWN. */
 static int rules_load(const struct who *w, size_t *count_r)
 {
-	struct condition where[2];
 	db1_res_t *res;
 	int kind = KIND_KNOWN;
 	size_t n = 0;
 	int i;
 
-	if(query(&t_rule, where, where_user(w, where), rule_columns, R_COUNT, &res)
-			!= CPM_OK) {
+	if(query_user(&t_rule, w, rule_columns, R_COUNT, &res) != CPM_OK) {
 		return CPM_EDOWN;
 	}
 	for(i = 0; res != NULL && i < RES_ROW_N(res); i++) {
@@ -586,7 +590,8 @@ static int rules_load(const struct who *w, size_t *count_r)
 	return kind;
 }
 
-/* The user's block into buf: the kind, or CPM_EDOWN. buf is left alone then. */
+/* The user's block into buf: the kind; or CPM_EDOWN, and buf and *block_r, which
+ * may hold what the cache had, are as they were. */
 static int prefs_load(
 		struct cpm_pl aor, struct pf_prefs_buf *buf, struct cpm_pl *block_r)
 {
@@ -600,12 +605,15 @@ static int prefs_load(
 	if(ready(io_clock_mono_ms()) != CPM_OK) {
 		return CPM_EDOWN;
 	}
-	*block_r = CPM_PL_NULL;
 	who_of(aor, &who);
 	kind = user_load(&who, &prefs, class_text);
 	if(kind == KIND_KNOWN && prefs.enabled) {
 		kind = rules_load(&who, &rule_count);
 	}
+	if(kind < 0) {
+		return kind;
+	}
+	*block_r = CPM_PL_NULL;
 	if(kind != KIND_KNOWN) {
 		return kind;
 	}
@@ -868,6 +876,33 @@ static int first_look(void)
 	return 0;
 }
 
+/* libpq waits for ever for a server that takes connections and says nothing,
+ * and a SIP worker with it. For connecting there is a remedy, unless the
+ * operator has one (con_param of db_postgres, or the environment); for queries
+ * only a hint. */
+static void postgres_timeouts(void)
+{
+	struct sr_module *module = find_module_by_name("db_postgres");
+	modparam_t type = 0;
+	const int *timeout;
+
+	if(module == NULL
+			|| !cpm_pl_starts(
+					cpm_pl_str(pf_params.db_url), CPM_PL_LIT("postgres:"))) {
+		return;
+	}
+	if(setenv("PGCONNECT_TIMEOUT", PG_CONNECT_TIMEOUT, 0) < 0) {
+		LM_WARN("prefs: no connect timeout for PostgreSQL: %s\n",
+				strerror(errno));
+	}
+	timeout = find_param_export(module, "timeout", INT_PARAM, &type);
+	if(timeout != NULL && *timeout <= 0) {
+		LM_WARN("prefs: db_postgres waits without limit for a server that "
+				"hangs, and SIP workers with it; set "
+				"modparam(\"db_postgres\", \"timeout\", 2)\n");
+	}
+}
+
 int pf_prefs_init(void)
 {
 	db_url.s = pf_params.db_url;
@@ -886,5 +921,6 @@ int pf_prefs_init(void)
 		LM_ERR("parameter db_url: this database module cannot query\n");
 		return -1;
 	}
+	postgres_timeouts();
 	return memory_get() < 0 ? -1 : first_look();
 }

@@ -31,8 +31,10 @@
  * Both are kept in the cache, so that a bad row costs no query a message;
  * pf_prefs_reload reads it again at once.
  *
- * A query blocks its process. How long is the database module's affair
- * (timeout_interval of db_mysql, timeout of db_postgres): set it.
+ * A query blocks its process. For how long, when a server hangs, is the
+ * database module's affair: timeout_interval of db_mysql (2 s); timeout of
+ * db_postgres (none, unless it is set), and its con_param, "connect_timeout=2"
+ * being the default here.
  */
 
 #ifndef PF_PREFS_H

@@ -134,15 +134,22 @@ static int header_remove(struct sip_msg *msg, const struct hdr_field *h)
 
 /* ---------------------------------------------------------- cpm_authorize */
 
-/* RFC 6050: what the client prefers and we asserted takes its place; what a
- * client asserts itself is nothing. */
+/* What a client asserts itself is nothing: whoever gets the request takes it
+ * for ours (RFC 3325, 5; RFC 6050, 5). */
+static bool is_forged(const struct hdr_field *h, const struct pf_facts *f)
+{
+	return !f->trusted_peer
+		   && (is_named(h, "P-Asserted-Service")
+				   || is_named(h, "P-Asserted-Identity"));
+}
+
+/* RFC 6050: what the client prefers and we asserted takes its place. */
 static int service_assert(struct sip_msg *msg, const struct pf_facts *f)
 {
 	struct hdr_field *h;
 
 	for(h = msg->headers; h != NULL; h = h->next) {
-		if((is_named(h, "P-Preferred-Service")
-				   || (is_named(h, "P-Asserted-Service") && !f->trusted_peer))
+		if((is_named(h, "P-Preferred-Service") || is_forged(h, f))
 				&& header_remove(msg, h) < 0) {
 			return -1;
 		}
@@ -217,6 +224,8 @@ static int isf_set(struct sip_msg *msg)
 	str path;
 
 	clear_branches();
+	/* that takes the Request-URI for used up, and it is the only branch */
+	ruri_mark_new();
 	reset_path_vector(msg);
 	if(pf_conf.isf_rewrite) {
 		reset_dst_uri(msg);

@@ -251,7 +251,7 @@ static void fuzz_rows(struct cpm_pl lines)
 {
 	static char scratch[RULES][SCRATCH];
 	struct cpm_rule rules[RULES];
-	struct columns c;
+	struct columns c = {.text = {""}};
 	size_t n = 0;
 
 	for(int64_t id = 1; lines.p && n < RULES && id < 32; id++) {

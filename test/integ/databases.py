@@ -61,10 +61,16 @@ class Database:
     def fails(self, text):
         return self.client(text).returncode != 0
 
-    def defines(self):
-        """For harness.Stack."""
-        return {"DB_URL": '"%s"' % self.url,
-                "DB_MODULE": '"db_%s.so"' % self.kind}
+    settings = ""  # of the database module, in the configuration
+
+    def stack(self):
+        """Arguments for harness.Stack."""
+        args = {"defines": {"DB_URL": '"%s"' % self.url,
+                            "DB_MODULE": '"db_%s.so"' % self.kind}}
+        if self.settings:
+            args["cfg_edit"] = ("\nloadmodule DB_MODULE\n",
+                                "\nloadmodule DB_MODULE\n" + self.settings)
+        return args
 
 
 class Sqlite(Database):
@@ -93,6 +99,8 @@ class Mysql(Database):
 
 class Postgres(Database):
     kind = "postgres"
+    settings = ('modparam("db_postgres", "timeout", 1)\n'
+                'modparam("db_postgres", "retries", 0)\n')
 
     def __init__(self, server, name):
         self.server, self.name = server, name
@@ -133,6 +141,18 @@ class Server:
                 self.program.signal(self.stop_signal)
                 self.program.process.wait(30)
             self.program.expect_none_left()
+
+    def signal_all(self, number):
+        """To the server and its processes, which leave its group."""
+        pids = run(["pgrep", "-P", str(self.program.pid)], check=False)
+        for pid in [self.program.pid] + pids.stdout.split():
+            os.kill(int(pid), number)
+
+    def freeze(self):
+        self.signal_all(signal.SIGSTOP)
+
+    def thaw(self):
+        self.signal_all(signal.SIGCONT)
 
     def close(self):
         try:

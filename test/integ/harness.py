@@ -92,11 +92,11 @@ def _environ(pid):
 
 
 def _stat(pid):
-    """(state, parent) or None."""
+    """(state, session), or None if it is gone."""
     try:
         with open("/proc/%d/stat" % pid) as f:
             fields = f.read().rpartition(")")[2].split()
-        return fields[0], int(fields[1])
+        return fields[0], int(fields[3])
     except OSError:
         return None
 
@@ -109,15 +109,18 @@ def command_line(pid):
         return ""
 
 
-def marked(mark):
-    """Living processes that were started with this mark: pids."""
+def marked(mark, session=None):
+    """Living processes with this mark in their environment, or in this
+    session: pids."""
     want = ("%s=%s" % (MARK, mark)).encode()
     pids = []
     for name in os.listdir("/proc"):
-        if name.isdigit() and want in _environ(int(name)):
-            stat = _stat(int(name))
-            if stat and stat[0] != "Z":
-                pids.append(int(name))
+        if not name.isdigit():
+            continue
+        stat = _stat(int(name))
+        if stat and stat[0] not in "ZX" and (
+                stat[1] == session or want in _environ(int(name))):
+            pids.append(int(name))
     return pids
 
 
@@ -161,7 +164,7 @@ class Program:
         self.process.wait(10)
 
     def left(self):
-        return marked(self.mark)
+        return marked(self.mark, self.pid)
 
     def stop(self, timeout=10.0):
         """SIGTERM; Failure if it or a descendant is still there later."""
@@ -233,10 +236,13 @@ class Redis:
             s.sendall(wire)
             return s.recv(65536)
 
-    def calls(self):
-        """How many commands were processed so far."""
-        info = self.command("INFO", "stats").decode()
-        return int(re.search(r"total_commands_processed:(\d+)", info)[1])
+    def round_trips(self):
+        """How many script calls clients have made so far, without those that
+        the clock makes (each of which does one ZRANGEBYSCORE)."""
+        info = self.command("INFO", "commandstats").decode()
+        calls = dict(re.findall(r"cmdstat_(\w+):calls=(\d+)", info))
+        return (int(calls.get("eval", 0)) + int(calls.get("evalsha", 0))
+                - int(calls.get("zrangebyscore", 0)))
 
     def stop(self):
         if self.program:
@@ -319,7 +325,7 @@ class Stack:
             "REDIS": '"name=queue;addr=%s;port=%d"' % (HOST, self.redis.port),
             "ADMIN": '"%s:%d"' % (HOST, self.admin_port),
             "CTL_SOCKET": '"unix:ctl.sock"',
-            "RPC_SOCKET": '"rpc.sock"',
+            "RPC_FIFO": '"rpc.fifo"',
             "ANSWER_TIMEOUT_MS": 1000,
         }
         defines.update(self.defines)
@@ -331,7 +337,7 @@ class Stack:
         return argv
 
     def start_kamailio(self, ready=True):
-        for name in ("ctl.sock", "rpc.sock"):
+        for name in ("ctl.sock", "rpc.fifo", "kamailio.pid"):
             path = os.path.join(self.directory, name)
             if os.path.exists(path):
                 os.unlink(path)
@@ -491,7 +497,7 @@ class Stack:
 
     def workers(self):
         """pids of the cpm_pf_worker processes of this Kamailio."""
-        return [p for p in marked(self.kamailio.mark)
+        return [p for p in self.kamailio.left()
                 if "cpm_pf_worker" in command_line(p).split(" ")[0]]
 
 

@@ -6,6 +6,21 @@ import subprocess
 
 import pytest
 
+from harness import Program
+
+
+def outcome(stack, *more):
+    """Exit status (None: it did not end) and log of a start."""
+    program = Program("start", stack.argv() + list(more), stack.directory)
+    try:
+        return program.process.wait(5), program.log()
+    except subprocess.TimeoutExpired:
+        return None, program.log()
+    finally:
+        program.kill()
+        program.expect_none_left()
+
+
 WRONG = [
     ("redis", "addr=127.0.0.1;port=99999999"),
     ("redis", "nonsense"),
@@ -42,14 +57,10 @@ def test_an_invalid_value_stops_kamailio(new_stack, name, value):
         stack.defines[{"redis": "REDIS", "admin_listen": "ADMIN",
                        "domain": "SIP_DOMAIN"}[name]] = '"%s"' % value
         del stack.settings[name]
-    argv = stack.argv()
-    done = subprocess.run(argv, cwd=stack.directory, capture_output=True,
-                          text=True, timeout=20,
-                          env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
-    assert done.returncode != 0
-    lines = [line for line in done.stderr.split("\n")
-             if "ERROR: cpm_pf" in line and name in line]
-    assert lines, done.stderr[-2000:]
+    status, log = outcome(stack)
+    assert status, log[-2000:]
+    assert [line for line in log.split("\n")
+            if "ERROR: cpm_pf" in line and name in line], log[-2000:]
 
 
 def test_kamailio_says_what_it_started_with_and_is_silent_otherwise(
@@ -62,7 +73,5 @@ def test_kamailio_says_what_it_started_with_and_is_silent_otherwise(
 
 def test_a_configuration_check_needs_no_redis(new_stack):
     stack = new_stack(redis=False)
-    done = subprocess.run(stack.argv() + ["-c"], cwd=stack.directory,
-                          capture_output=True, text=True, timeout=20,
-                          env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
-    assert done.returncode == 0, done.stderr[-2000:]
+    status, log = outcome(stack, "-c")
+    assert status == 0, log[-2000:]

@@ -146,7 +146,7 @@ def test_the_password_is_on_no_command_line(tmp_path, client, url):
                     'for a; do case $a in --defaults-extra-file=*)'
                     ' cat "${a#*=}" >"%s.file"; stat -c %%a "${a#*=}"'
                     ' >"%s.mode";; esac; done\n'
-                    'echo "$PGPASSWORD" >"%s.env"; cat >/dev/null\n'
+                    'printenv PGPASSWORD >"%s.env"; cat >/dev/null\n'
                     % (seen, seen, seen, seen))
     fake.chmod(stat.S_IRWXU)
     env = {"PATH": "%s:%s" % (tmp_path, os.environ["PATH"])}
@@ -230,7 +230,7 @@ def test_kamailio_reads_preferences_rules_and_policies(empty, new_stack):
     empty.create(sample=True)
     empty.sql(insert_user("Zoe") + insert_user("o''brien")
               + insert_user("j\u00f6rg"))
-    stack = new_stack(defines=empty.defines()).start()
+    stack = new_stack(**empty.stack()).start()
     assert stack.metric("db_up") == 1
     # as the sample has them
     assert send(stack, "bob") == 202
@@ -263,7 +263,7 @@ def test_kamailio_reads_preferences_rules_and_policies(empty, new_stack):
 def test_tables_of_a_wrong_version_stop_kamailio(empty, new_stack, what,
                                                  says):
     empty.create().sql(what)
-    stack = new_stack(redis=False, defines=empty.defines())
+    stack = new_stack(redis=False, **empty.stack())
     done = subprocess.run(stack.argv(), cwd=stack.directory,
                           capture_output=True, text=True, timeout=20,
                           env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
@@ -277,7 +277,7 @@ def test_tables_of_a_wrong_version_stop_kamailio(empty, new_stack, what,
 def test_an_outage_stops_only_those_who_are_not_in_the_cache(
         servers, new_stack, tmp_path, kind):
     db = servers.database(kind, str(tmp_path)).create(sample=True)
-    stack = new_stack({"prefs_cache_ttl": 1}, defines=db.defines()).start()
+    stack = new_stack({"prefs_cache_ttl": 1}, **db.stack()).start()
     stack.expect_log(DRIVER, r"prefs: database down")
     assert send(stack, "bob") == 202
     servers.get(kind).stop()
@@ -306,7 +306,7 @@ def test_kamailio_starts_without_its_database(servers, new_stack, tmp_path,
     wrong.sql("UPDATE version SET table_version = 7;")
     server = servers.get(kind)
     server.stop()
-    stacks = [new_stack(defines=d.defines()) for d in (db, wrong)]
+    stacks = [new_stack(**d.stack()) for d in (db, wrong)]
     for stack in stacks:
         stack.expected = []
         stack.expect_log(DRIVER, r"prefs: .*cannot be reached",
@@ -321,3 +321,36 @@ def test_kamailio_starts_without_its_database(servers, new_stack, tmp_path,
         return "is of version 7" in stacks[1].kamailio.log()
 
     wait_until(refuses, 10, "the wrong version is named")
+
+
+@pytest.mark.parametrize("kind", ["mysql", "postgres"])
+def test_a_database_that_hangs_costs_a_process_seconds_and_others_nothing(
+        servers, new_stack, tmp_path, kind):
+    db = servers.database(kind, str(tmp_path)).create(sample=True)
+    stack = new_stack(**db.stack()).start()
+    stack.expect_log(DRIVER, r"prefs: database down")
+    assert send(stack, "bob") == 202
+    server = servers.get(kind)
+    server.freeze()
+    try:
+        assert send(stack, "carol", timeout=30) == 503
+        # a retransmission may still keep the second SIP worker
+        wait_until(lambda: send(stack, "bob", timeout=30) == 202
+                   and send(stack, "bob", timeout=30) == 202, 30)
+        for _ in range(10):
+            response = stack.ua("alice").message("sip:bob@example.org", b"x")
+            assert response.code == 202
+            assert response.elapsed < 1
+    finally:
+        server.thaw()
+    wait_until(lambda: send(stack, "carol", timeout=30) == 202, 20)
+
+
+def test_postgres_without_a_timeout_is_warned_of(servers, new_stack,
+                                                 tmp_path):
+    db = servers.database("postgres", str(tmp_path)).create()
+    args = dict(db.stack(), cfg_edit=None)
+    stack = new_stack(**args)
+    stack.expect_log(r'modparam\("db_postgres", "timeout", 2\)')
+    stack.start()
+    stack.kamailio.wait_log(r"WARNING: cpm_pf .*db_postgres waits without")

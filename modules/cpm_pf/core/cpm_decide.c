@@ -8,7 +8,6 @@
 
 #include "cpm_decide.h"
 
-
 const char *cpm_verdict_name(enum cpm_verdict v)
 {
 	static const char *const names[] = {
@@ -38,7 +37,9 @@ static bool originator_holds(
 		case CPM_ORIG_ANONYMOUS:
 			return m->anonymous;
 		case CPM_ORIG_EXACT:
-			return cpm_pl_eq(m->originator, rule->originator);
+			return cpm_pl_eq(m->originator, rule->originator)
+				   || (m->originator_user.n > 0
+						   && cpm_pl_eq(m->originator_user, rule->originator));
 		case CPM_ORIG_DOMAIN:
 			return host.n > 0 && cpm_pl_eq(host, rule->originator);
 		case CPM_ORIG_PREFIX:
@@ -47,16 +48,19 @@ static bool originator_holds(
 	return false;
 }
 
-/* type: "text/plain", "text/" for all of text, or empty */
+/* type: "text/plain", or "text/" for all of text. In a value there may be space
+ * around the slash (RFC 3261, 25.1: SLASH). */
 static bool type_is(struct cpm_pl value, struct cpm_pl type)
 {
 	struct cpm_pl rest = value;
-	struct cpm_pl name = cpm_pl_trim(cpm_pl_cut(&rest, ';'));
+	struct cpm_pl sub = cpm_pl_cut(&rest, ';');
+	struct cpm_pl name = cpm_pl_cut(&sub, '/');
+	struct cpm_pl want_sub = type;
+	struct cpm_pl want = cpm_pl_cut(&want_sub, '/');
 
-	if(type.n > 0 && type.p[type.n - 1] == '/') {
-		return cpm_pl_istarts(name, type);
-	}
-	return cpm_pl_ieq(name, type);
+	sub = cpm_pl_trim(sub);
+	return cpm_pl_ieq(cpm_pl_trim(name), want)
+		   && (want_sub.n > 0 ? cpm_pl_ieq(sub, want_sub) : sub.n > 0);
 }
 
 /* A message in a CPIM wrapper is of both types: a user who wants no pictures
@@ -304,11 +308,12 @@ static const struct row recipient_rows[] = {
 		 * user" */
 		{rule_checks_back, CPM_VERDICT_QUEUE, 0, "", "user-checks-back", 0,
 				NULL},
-		/* a preference that speaks of the message speaks of each client */
-		{rule_defers, CPM_VERDICT_QUEUE, 0, "", "user-defers", 0, NULL},
 		/* "send ... towards each registered CPM Client ... for which [all]
 		 * indicate delivering" */
 		{some_client_takes_it, CPM_VERDICT_DELIVER, 0, "", "deliver", 0, NULL},
+		/* a preference that speaks of the message speaks of each client that
+		 * has none of its own before it, and of there being no client */
+		{rule_defers, CPM_VERDICT_QUEUE, 0, "", "user-defers", 0, NULL},
 		/* "queue ... if user preferences of each registered CPM Client
 		 * indicate deferring" */
 		{clients_defer, CPM_VERDICT_QUEUE, 0, "", "clients-defer", 0, NULL},
@@ -395,15 +400,33 @@ static bool takes_pager(const struct cpm_client *c)
 				   || (c->caps.set & (CPM_CAP_MSG | CPM_CAP_PAGER_LARGE)) != 0);
 }
 
+/* It says nothing of CPM and takes no MESSAGE, now or later: a phone for calls
+ * is no CPM Client. */
+static bool is_no_cpm_client(const struct cpm_client *c)
+{
+	return c->caps.set == 0 && !c->takes_message;
+}
+
+static bool comes_before(const struct cpm_rule *a, const struct cpm_rule *b)
+{
+	return a->priority < b->priority
+		   || (a->priority == b->priority && a->id < b->id);
+}
+
 static enum fate client_fate(const struct facts *f, const struct cpm_client *c)
 {
 	struct cpm_rule rule;
 	enum fate fate = FATE_DELIVER;
+	bool has_own;
 
-	if(c->failed || !c->connected) {
+	if(c->failed || !c->connected || is_no_cpm_client(c)) {
 		return FATE_ABSENT;
 	}
-	if(rule_find(f->prefs, f->m, c, &rule)) {
+	has_own = rule_find(f->prefs, f->m, c, &rule);
+	if(rule_defers(f) && !(has_own && comes_before(&rule, &f->rule))) {
+		return FATE_DEFER;
+	}
+	if(has_own) {
 		fate = fate_by_rule(&rule);
 	}
 	/* what it cannot take now it may take from the queue, in a session */
@@ -414,6 +437,20 @@ static enum fate client_fate(const struct facts *f, const struct cpm_client *c)
 		fate = FATE_DEFER;
 	}
 	return fate;
+}
+
+bool cpm_client_takes(const struct cpm_prefs *prefs,
+		const struct cpm_policy *policy, const struct cpm_msg_facts *m,
+		const struct cpm_client *client)
+{
+	struct facts f;
+
+	memset(&f, 0, sizeof(f));
+	f.prefs = prefs;
+	f.policy = policy;
+	f.m = m;
+	return prefs->known && prefs->enabled
+		   && client_fate(&f, client) == FATE_DELIVER;
 }
 
 void cpm_decide_recipient(const struct cpm_prefs *prefs,

@@ -47,6 +47,9 @@ const char *cpm_verdict_name(enum cpm_verdict v);
 struct cpm_msg_facts
 {
 	struct cpm_pl originator; /* canonical AoR; empty: none can be told */
+	/* the user that a tel: originator is mapped to; empty: none. A rule may
+	 * name either */
+	struct cpm_pl originator_user;
 	bool anonymous;			  /* withheld by Privacy, or From says so */
 	struct cpm_pl type;		  /* Content-Type as received */
 	struct cpm_pl inner_type; /* of the part inside a CPIM; empty: none */
@@ -82,6 +85,13 @@ struct cpm_decision
 /* Whether a rule holds for a message; client NULL: its device condition must
  * be empty; else it must be empty or name that client. */
 bool cpm_rule_holds(const struct cpm_rule *rule, const struct cpm_msg_facts *m,
+		const struct cpm_client *client);
+
+/* Whether one client is to have a message that was queued, when it is to be
+ * delivered: the rules that speak of that client, its capabilities and the
+ * policy; a rule of the message has had its say when the message came. */
+bool cpm_client_takes(const struct cpm_prefs *prefs,
+		const struct cpm_policy *policy, const struct cpm_msg_facts *m,
 		const struct cpm_client *client);
 
 /* reject_code: what a recipient's own rejection is answered with. */

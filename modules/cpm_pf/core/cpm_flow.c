@@ -212,6 +212,16 @@ static const struct answer *message_check(const struct cpm_accept_conf *conf,
 	if(cpm_privacy_withholds(in->privacy)) {
 		m->flags |= CPM_MSG_F_WITHHELD;
 	}
+	if(in->anonymous) {
+		m->flags |= CPM_MSG_F_ANONYMOUS;
+	}
+	if(in->large) {
+		m->flags |= CPM_MSG_F_LARGE;
+	}
+	m->originator = in->originator;
+	m->inner_type = cpim.content_type.n <= CPM_MSG_INNER_TYPE_MAX
+							? cpim.content_type
+							: CPM_PL_NULL;
 	m->dispo = cpim.dispo;
 	id_set(out, in, cpim.message_id);
 	return expiry_set(conf, in, now_ms, m);
@@ -239,12 +249,12 @@ size_t cpm_accept_scratch(const struct cpm_accept_in *in)
 	 * fields' heads, our id, address and Call-ID */
 	return in->headers.n + in->body.n + in->from.n + in->to.n + in->subject.n
 		   + in->content_type.n + in->conversation_id.n + in->contribution_id.n
-		   + 2048;
+		   + in->originator.n + CPM_MSG_INNER_TYPE_MAX + 2048;
 }
 
 static int put_try(const struct cpm_accept_ports *ports,
-		const struct cpm_accept_conf *conf, struct cpm_msg *m, char *scratch,
-		size_t scratch_cap, struct cpm_put_result *res,
+		const struct cpm_accept_conf *conf, bool deferred, struct cpm_msg *m,
+		char *scratch, size_t scratch_cap, struct cpm_put_result *res,
 		const struct answer **bad_r)
 {
 	struct cpm_put put;
@@ -267,6 +277,7 @@ static int put_try(const struct cpm_accept_ports *ports,
 	put.max_messages = conf->queue_max_messages;
 	put.max_bytes = conf->queue_max_bytes;
 	put.check_in_ms = conf->check_in_ms;
+	put.deferred = deferred;
 	rc = ports->queue_put(ports->ctx, &put, res);
 	if(rc != CPM_OK) {
 		*bad_r = rc == CPM_EDOWN	 ? &ans_down
@@ -305,13 +316,15 @@ int cpm_flow_accept(const struct cpm_accept_ports *ports,
 	m.received_ms = now_ms;
 	m.fingerprint = cpm_msg_fingerprint(&m);
 
-	if(put_try(ports, conf, &m, scratch, scratch_cap, &res, &bad) != CPM_OK) {
+	if(put_try(ports, conf, in->deferred, &m, scratch, scratch_cap, &res, &bad)
+			!= CPM_OK) {
 		return outcome(out, bad);
 	}
 	if(res.status == CPM_PUT_CONFLICT) {
 		id_distinguish(out, m.fingerprint);
 		m.id = cpm_pl(out->id, out->id_len);
-		if(put_try(ports, conf, &m, scratch, scratch_cap, &res, &bad)
+		if(put_try(ports, conf, in->deferred, &m, scratch, scratch_cap, &res,
+				   &bad)
 				!= CPM_OK) {
 			return outcome(out, bad);
 		}
@@ -331,6 +344,7 @@ int cpm_flow_accept(const struct cpm_accept_ports *ports,
 /* --------------------------------------------------------- deliver */
 
 #define STORE_RETRY_MS 500
+#define UNSEND_RETRY_MS 5000
 
 static const struct
 {
@@ -462,6 +476,19 @@ static enum next wait_until(
 	return NEXT_WAIT;
 }
 
+/* A look that something asked for is one of its own: it has not passed over
+ * any message yet. */
+static void token_renew(struct cpm_deliver *d)
+{
+	struct cpm_wr w;
+
+	cpm_wr_init(
+			&w, d->token + d->token_given, sizeof(d->token) - d->token_given);
+	cpm_wr_chr(&w, '.');
+	cpm_wr_u64(&w, ++d->round);
+	d->token_len = d->token_given + w.n;
+}
+
 /* Ends the delivery, unless something happened meanwhile. A lock that cannot
  * be given back runs out by itself. unsent_id: was leased, and nothing was
  * sent; may be empty. */
@@ -474,6 +501,7 @@ static enum next finish_unsent(struct cpm_deliver *d, const struct env *e,
 	if(d->again) {
 		d->again = false;
 		d->force = d->again_force;
+		token_renew(d);
 		return NEXT_LEASE;
 	}
 	return wait_until(d, CPM_DELIVER_FINISHED, 0);
@@ -539,7 +567,10 @@ static enum next step_lease(
 			d->unsure = false;
 			return NEXT_SEND;
 		case CPM_LEASE_WAIT:
-			return finish(d, e, lease->wait_ms);
+			return finish(d, e,
+					lease->wait_ms < e->conf->check_max_ms
+							? lease->wait_ms
+							: e->conf->check_max_ms);
 		case CPM_LEASE_NONE:
 			return finish(d, e, e->conf->check_max_ms);
 		case CPM_LEASE_EMPTY:
@@ -580,6 +611,15 @@ static void failed(struct cpm_deliver *d, unsigned code)
 	}
 }
 
+/* Gives a message back that was leased and cannot be judged now. */
+static enum next unsend(struct cpm_deliver *d, const struct env *e)
+{
+	(void)e->ports->queue_release(
+			e->ports->ctx, d_aor(d), d_token(d), d_id(d), UNSEND_RETRY_MS);
+	d->locked = false;
+	return wait_until(d, CPM_DELIVER_FINISHED, 0);
+}
+
 static enum next step_send(struct cpm_deliver *d, const struct env *e,
 		const struct cpm_lease *lease)
 {
@@ -587,6 +627,8 @@ static enum next step_send(struct cpm_deliver *d, const struct env *e,
 	size_t count = 0;
 	size_t i;
 	uint64_t hash;
+	bool unfit = false;
+	int takes = 1;
 
 	if(e->ports->reach_get(e->ports->ctx, d_aor(d), contacts, &count)
 			!= CPM_OK) {
@@ -596,6 +638,17 @@ static enum next step_send(struct cpm_deliver *d, const struct env *e,
 	for(i = 0; i < count && contacts[i].takes_message; i++) {
 		hash = cpm_hash64(CPM_HASH_INIT, contacts[i].uri);
 		if(was_tried(d, hash) || d->tried_count == CPM_CONTACTS_MAX) {
+			continue;
+		}
+		if(e->ports->client_takes != NULL) {
+			takes = e->ports->client_takes(
+					e->ports->ctx, d_aor(d), &contacts[i], &lease->msg);
+		}
+		if(takes < 0) {
+			return unsend(d, e);
+		}
+		if(takes == 0) {
+			unfit = true;
 			continue;
 		}
 		d->tried[d->tried_count++] = hash;
@@ -608,6 +661,13 @@ static enum next step_send(struct cpm_deliver *d, const struct env *e,
 					d, CPM_DELIVER_WAITING, e->now_ms + e->conf->lease_ms);
 		}
 		failed(d, 0);
+	}
+	if(unfit && d->tried_count == 0) {
+		/* every client is one that its user keeps this message from, for now:
+		 * that is no failure */
+		d->fail_class = CPM_FAIL_DEFERRED;
+		d->how = CPM_SETTLE_DEFER;
+		return NEXT_SETTLE;
 	}
 	return NEXT_FAILED;
 }
@@ -682,18 +742,17 @@ static enum next step_settle(struct cpm_deliver *d, const struct env *e)
 		tell(d, e, CPM_DELIVER_DELIVERED, "delivered");
 		return NEXT_LEASE;
 	}
+	if(d->how == CPM_SETTLE_DEFER) {
+		tell(d, e, CPM_DELIVER_DEFERRED, "clients-defer");
+		return NEXT_LEASE;
+	}
 	if(d->how == CPM_SETTLE_DEAD) {
 		tell(d, e, CPM_DELIVER_DEAD, "attempts-used-up");
 	} else {
 		tell(d, e, CPM_DELIVER_RETRY, "not-taken");
 	}
 	if(d->fail_class == CPM_FAIL_MESSAGE) {
-		/* not this one again at once; but what could not reach anybody, and
-		 * was forced, still is */
-		if(d->force > CPM_LEASE_UNREACHABLE) {
-			d->force = CPM_LEASE_UNREACHABLE;
-		}
-		return NEXT_LEASE;
+		return NEXT_LEASE; /* this delivery passes over it from now on */
 	}
 	return finish(d, e, retry_ms(d, e));
 }
@@ -730,7 +789,7 @@ void cpm_deliver_start(struct cpm_deliver *d,
 	struct cpm_lease lease;
 
 	memset(d, 0, sizeof(*d));
-	if(aor.n > sizeof(d->aor) || token.n > sizeof(d->token)) {
+	if(aor.n > sizeof(d->aor) || token.n > CPM_DELIVER_TOKEN_MAX) {
 		d->state = CPM_DELIVER_FINISHED;
 		return;
 	}
@@ -738,6 +797,7 @@ void cpm_deliver_start(struct cpm_deliver *d,
 	d->aor_len = aor.n;
 	memcpy(d->token, token.p, token.n);
 	d->token_len = token.n;
+	d->token_given = token.n;
 	d->force = force;
 	drive(d, &e, NEXT_LEASE, &lease);
 }

@@ -62,6 +62,10 @@ struct cpm_accept_in
 	struct cpm_pl conversation_id;
 	struct cpm_pl contribution_id;
 	struct cpm_pl privacy;
+	struct cpm_pl originator; /* canonical AoR; may be empty */
+	bool anonymous;
+	bool large;			   /* large mode */
+	bool deferred;		   /* the recipient wants it later, or to be asked */
 	struct cpm_pl headers; /* the lines to keep */
 	struct cpm_pl body;
 };
@@ -113,6 +117,7 @@ struct cpm_contact
 	int q;					/* 0..1000; -1: none given, as 1000 */
 	bool takes_message;		/* its methods allow MESSAGE, or it gave none */
 	uint64_t last_modified_s;
+	unsigned index; /* the caller's own: stays with the contact */
 };
 
 struct cpm_deliver_conf
@@ -131,7 +136,8 @@ enum cpm_deliver_event
 	CPM_DELIVER_DELIVERED,
 	CPM_DELIVER_RETRY,
 	CPM_DELIVER_DEAD,
-	CPM_DELIVER_LOST, /* somebody else has the message now */
+	CPM_DELIVER_LOST,	  /* somebody else has the message now */
+	CPM_DELIVER_DEFERRED, /* for none of the clients of now */
 };
 
 /* What a port is told, for log, statistics and event routes. */
@@ -152,6 +158,11 @@ struct cpm_deliver_ports
 	/* fills at most CPM_CONTACTS_MAX; CPM_OK, also with none */
 	int (*reach_get)(void *ctx, struct cpm_pl aor, struct cpm_contact *contacts,
 			size_t *count_r);
+	/* Whether this client is to have this message: preferences, capabilities
+	 * and policy (cpm_client_takes). 1 yes, 0 no, CPM_EDOWN: cannot be told
+	 * now. NULL: every client. contact is one of the last reach_get. */
+	int (*client_takes)(void *ctx, struct cpm_pl aor,
+			const struct cpm_contact *contact, const struct cpm_msg *msg);
 	/* CPM_OK (see status), CPM_EDOWN, CPM_EUNSURE, CPM_EPROTO */
 	int (*queue_lease)(void *ctx, struct cpm_pl aor, struct cpm_pl token,
 			uint64_t lease_ms, enum cpm_lease_force force,
@@ -171,6 +182,8 @@ struct cpm_deliver_ports
 			const struct cpm_msg *msg, unsigned attempt);
 	void (*event)(void *ctx, const struct cpm_deliver_info *info);
 };
+
+#define CPM_DELIVER_TOKEN_MAX (CPM_QUEUE_TOKEN_MAX - 12)
 
 enum cpm_deliver_state
 {
@@ -193,6 +206,8 @@ struct cpm_deliver
 	size_t aor_len;
 	char token[CPM_QUEUE_TOKEN_MAX];
 	size_t token_len;
+	size_t token_given; /* of it, what cpm_deliver_start got */
+	unsigned round;		/* looks that something asked for meanwhile */
 	char id[CPM_MSG_ID_MAX];
 	size_t id_len;
 	enum cpm_lease_force force;
@@ -215,7 +230,7 @@ enum cpm_fail_class cpm_fail_classify(unsigned code);
 /* Orders contacts by whom to try first: takes MESSAGE, q, most recent. */
 void cpm_contacts_order(struct cpm_contact *contacts, size_t count);
 
-/* aor and token are copied. Calls ports; afterwards look at d->state. */
+/* aor and token are copied; token at most CPM_DELIVER_TOKEN_MAX bytes. Calls ports; afterwards look at d->state. */
 void cpm_deliver_start(struct cpm_deliver *d,
 		const struct cpm_deliver_ports *ports,
 		const struct cpm_deliver_conf *conf, struct cpm_pl aor,

@@ -40,6 +40,8 @@ enum tag
 	TAG_CONTRIBUTION_ID = 9,
 	TAG_HEADERS = 10,
 	TAG_DISPO = 11, /* one byte */
+	TAG_ORIGINATOR = 12,
+	TAG_INNER_TYPE = 13,
 	TAG_END_,
 };
 
@@ -66,6 +68,8 @@ static const struct field fields[] = {
 		FIELD(TAG_CONVERSATION_ID, conversation_id, CPM_MSG_HEADERS_MAX),
 		FIELD(TAG_CONTRIBUTION_ID, contribution_id, CPM_MSG_HEADERS_MAX),
 		FIELD(TAG_HEADERS, headers, CPM_MSG_HEADERS_MAX),
+		FIELD(TAG_ORIGINATOR, originator, CPM_AOR_MAX),
+		FIELD(TAG_INNER_TYPE, inner_type, CPM_MSG_HEADERS_MAX),
 };
 
 #define FIELDS_N (sizeof(fields) / sizeof(fields[0]))
@@ -359,9 +363,16 @@ bool cpm_privacy_withholds(struct cpm_pl value)
 
 bool cpm_msg_header_identity(struct cpm_pl name)
 {
-	return cpm_pl_ieq(name, CPM_PL_LIT("P-Asserted-Identity"))
-		   || cpm_pl_ieq(name, CPM_PL_LIT("Remote-Party-ID"))
-		   || cpm_pl_ieq(name, CPM_PL_LIT("P-Preferred-Identity"));
+	static const char *const names[] = {"P-Asserted-Identity",
+			"Remote-Party-ID", "P-Preferred-Identity", "Identity",
+			"Identity-Info", "Diversion", "History-Info"};
+	size_t i;
+
+	for(i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if(cpm_pl_ieq(name, cpm_pl_str(names[i])))
+			return true;
+	}
+	return false;
 }
 
 /* One header with the lines that continue it. */

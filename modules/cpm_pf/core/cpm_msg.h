@@ -40,15 +40,18 @@
 #define CPM_MSG_FIXED 36
 #define CPM_MSG_ID_MAX 128
 #define CPM_MSG_HEADERS_MAX 32768
+#define CPM_MSG_INNER_TYPE_MAX 256	   /* a longer one is not noted */
 #define CPM_MSG_BODY_MAX (1024 * 1024) /* decoder's bound; policy is lower */
 
 enum cpm_msg_flag
 {
-	CPM_MSG_F_EXPIRES = 1,	/* the sender gave an Expires; give one again */
-	CPM_MSG_F_IMDN = 2,		/* carries a disposition notification */
-	CPM_MSG_F_DATE = 4,		/* the sender gave a Date (it is in headers) */
-	CPM_MSG_F_WITHHELD = 8, /* Privacy: the asserted identity is for the
+	CPM_MSG_F_EXPIRES = 1,	  /* the sender gave an Expires; give one again */
+	CPM_MSG_F_IMDN = 2,		  /* carries a disposition notification */
+	CPM_MSG_F_DATE = 4,		  /* the sender gave a Date (it is in headers) */
+	CPM_MSG_F_WITHHELD = 8,	  /* Privacy: the asserted identity is for the
 							   trust domain only (RFC 3325, 7) */
+	CPM_MSG_F_ANONYMOUS = 16, /* Privacy or From hides who sent it */
+	CPM_MSG_F_LARGE = 32,	  /* large mode, else pager mode */
 };
 
 struct cpm_msg
@@ -65,6 +68,10 @@ struct cpm_msg
 	struct cpm_pl content_type;
 	struct cpm_pl conversation_id;
 	struct cpm_pl contribution_id;
+
+	/* for rules of single clients, which are asked at delivery */
+	struct cpm_pl originator; /* canonical AoR; empty: could not be told */
+	struct cpm_pl inner_type; /* of the part inside a CPIM; empty: none */
 
 	/* header lines as received, each with its CRLF, in their order, less
 	 * those of the hop and of the transaction: see cpm_msg_header_kept */

@@ -130,6 +130,7 @@ struct cpm_put
 	uint64_t max_messages; /* 0: no quota */
 	uint64_t max_bytes;
 	uint64_t check_in_ms; /* look at this queue again then, whatever happens */
+	bool deferred; /* not for the clients of now: for the next that registers */
 };
 
 struct cpm_put_result
@@ -173,6 +174,7 @@ enum cpm_settle_how
 	CPM_SETTLE_DELIVERED, /* the client took it: remove */
 	CPM_SETTLE_RETRY,	  /* queued again, due in retry_in_ms */
 	CPM_SETTLE_DEAD,	  /* give up, keep it visible */
+	CPM_SETTLE_DEFER,	  /* no client of now is to have it: no attempt */
 };
 
 /* Why a delivery failed, which decides who waits for the retry. */
@@ -182,6 +184,8 @@ enum cpm_fail_class
 								   the wait */
 	CPM_FAIL_REFUSED = 'r',		/* the client wants nothing now: all wait */
 	CPM_FAIL_MESSAGE = 'm',		/* this message only; others pass it */
+	CPM_FAIL_DEFERRED = 'd',	/* no failure: it waits for another client;
+								   others pass it */
 };
 
 struct cpm_settle

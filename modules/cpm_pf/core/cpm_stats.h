@@ -41,7 +41,8 @@
 	X(unauthorised, 'C', "Messages whose sender was refused")                \
 	X(rejected, 'C', "Messages that policy or preference rejected")          \
 	X(unknown, 'C', "Messages for unknown or disabled recipients")           \
-	X(undecided, 'C', "Messages answered 503 because nothing could be decided") \
+	X(undecided, 'C',                                                        \
+			"Messages answered 503 because nothing could be decided")        \
 	X(prefs_hits, 'C', "Preferences found in the cache")                     \
 	X(prefs_misses, 'C', "Preferences not in the cache, or too old there")   \
 	X(db_failures, 'C', "Failed connections and queries to the database")    \

@@ -228,6 +228,7 @@ int io_queue_put(struct io_queue *q, const struct cpm_put *put,
 	arg_u64(&a, put->max_messages);
 	arg_u64(&a, put->max_bytes);
 	arg_u64(&a, put->check_in_ms);
+	arg_u64(&a, put->deferred ? 1 : 0);
 	rc = run(q, CPM_SCRIPT_PUT, &k, &a);
 	if(rc != CPM_OK) {
 		return rc;
@@ -337,6 +338,7 @@ int io_queue_settle(struct io_queue *q, const struct cpm_settle *settle)
 			[CPM_SETTLE_DELIVERED] = "delivered",
 			[CPM_SETTLE_RETRY] = "retry",
 			[CPM_SETTLE_DEAD] = "dead",
+			[CPM_SETTLE_DEFER] = "defer",
 	};
 	struct cpm_queue_keys k;
 	struct args a;
@@ -488,6 +490,7 @@ int io_queue_stats(struct io_queue *q, const struct cpm_pl *users, size_t count,
 
 	/* the names may be borrowed from the reply of io_queue_users: it is kept
 	 * here, and each answer is read and freed at once */
+	q->error = NULL;
 	for(i = 0; i < count; i++) {
 		if(cpm_queue_keys_init(&k, prefix_of(q), users[i], CPM_PL_NULL)
 				!= CPM_OK) {

@@ -6,6 +6,7 @@
 -- ARGV 1 is not used, 3 limit, 4 claim_ms: whoever claims has that long
 -- returns the users
 
+write_anyway()
 local users = call('ZRANGEBYSCORE', kwake, '-inf', int(now), 'LIMIT', 0,
 	ARGV[3])
 for _, user in ipairs(users) do

@@ -19,6 +19,9 @@ if now == 0 then
 	now = t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- The due time of what waits for an event and not for a time: year 9999.
+local FAR = 253402300799000
+
 -- Lua writes large numbers as 1.7e+12: Redis must see digits.
 local function int(n)
 	return string.format('%.0f', n)
@@ -56,10 +59,16 @@ local function state_parse(v)
 	local st = {s = s, attempts = tonumber(attempts), due = tonumber(due),
 		deadline = tonumber(deadline), token = token, class = class,
 		err = err}
+	st.leased = s == 'L' -- perhaps no longer
 	if s == 'L' and st.deadline <= now then
 		st.s = 'Q'
 	end
 	return st
+end
+
+-- For whoever looks: 0 where no time is planned.
+local function due_of(st)
+	return int(st.due == FAR and 0 or st.due)
 end
 
 local function state_get(id)
@@ -80,6 +89,13 @@ end
 local function blob_envelope(blob)
 	local a, b, c, d = string.byte(blob, 5, 8)
 	return string.sub(blob, 1, ((a * 256 + b) * 256 + c) * 256 + d)
+end
+
+-- A Redis that is full refuses a script's first write, if that takes memory,
+-- and none after it. What empties queues, or leads to it, must go on then: it
+-- begins with a write that changes nothing and takes none.
+local function write_anyway()
+	call('HDEL', km, ' ')
 end
 
 -- Nearly always the first entry: what is removed is the oldest.
@@ -121,19 +137,22 @@ local function reap()
 	soonest = 0
 	for _, e in ipairs(call('LRANGE', kq, 0, -1)) do
 		local _, exp, id = entry_parse(e)
-		if exp > 0 then
-			local st
+		-- an entry that cannot be read, or has lost its blob, is left to
+		-- whoever looks at it: an error from here, after the first write,
+		-- would leave the sums wrong
+		if exp and exp > 0 then
+			local st, blob
 			if exp <= now and gone < 256 then
 				st = state_get(id)
+				blob = st.s ~= 'L' and call('HGET', km, id)
 			end
-			if st and st.s ~= 'L' then
-				local blob = call('HGET', km, id)
+			if blob then
 				gone = gone + 1
 				gone_bytes = gone_bytes + #blob
 				call('RPUSH', kexpired, aor .. '\n' .. blob)
 				message_remove(e, id, st)
 			else
-				if st then
+				if st and st.s == 'L' then
 					exp = st.deadline
 				end
 				if soonest == 0 or exp < soonest then
@@ -149,6 +168,19 @@ local function reap()
 	end
 	meta_set(bytes, soonest)
 	return bytes, soonest
+end
+
+-- A message that came back from its way may have expired meanwhile, and the
+-- soonest expiry be the end of its lease: too late.
+local function soonest_again(id)
+	local bytes, soonest = meta_get()
+	local entry = soonest > 0 and entry_find(id)
+	if entry then
+		local _, exp = entry_parse(entry)
+		if exp > 0 and exp < soonest then
+			meta_set(bytes, exp)
+		end
+	end
 end
 
 -- Look at this queue at `at`, or sooner if something expires sooner.

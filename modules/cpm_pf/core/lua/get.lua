@@ -19,4 +19,4 @@ end
 if ARGV[4] ~= '1' then
 	blob = blob_envelope(blob)
 end
-return {int(seq), st.s, st.attempts, int(st.due), st.err, blob}
+return {int(seq), st.s, st.attempts, due_of(st), st.err, blob}

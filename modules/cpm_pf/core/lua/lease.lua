@@ -9,7 +9,7 @@
 --         | {'busy', ms}
 --
 -- Order is first in, first out: a message that waits for its retry makes all
--- behind it wait, unless only that message was refused (class m).
+-- behind it wait, unless only that message was refused (class m) or deferred (class d).
 
 local token, lease_ms, force = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
@@ -20,6 +20,7 @@ local holder = call('GET', klock)
 if holder and holder ~= token then
 	return {'busy', math.max(call('PTTL', klock), 1)}
 end
+write_anyway()
 reap()
 if drop_if_empty() then
 	return {'empty'}
@@ -32,14 +33,21 @@ while true do
 		local _, exp, id = entry_parse(e)
 		local st = state_get(id)
 		-- leased by this very token: the answer was lost, it is given again
-		local ours = st.token == token
+		local ours = st.leased and st.token == token
+		-- nothing is forced twice by the same delivery
+		local forced = st.token ~= '!' .. token
+			and (force == 2 or (force == 1 and st.class == 'u'))
 		local open = ours or (st.s == 'Q' and (exp == 0 or exp > now))
-		if open and not ours and st.due > now and force < 2
-			and not (force == 1 and st.class == 'u') then
+		if st.s == 'L' and not ours then
+			-- the lock is free, and yet this one is out: its holder lost the
+			-- answer to its lease, or Redis the lock. It keeps its place
+			return {'wait', int(math.max(st.deadline - now, 1))}
+		end
+		if open and not ours and st.due > now and not forced then
 			if wait == 0 or st.due - now < wait then
 				wait = st.due - now
 			end
-			if st.class ~= 'm' then
+			if st.class ~= 'm' and st.class ~= 'd' then
 				return {'wait', int(wait)}
 			end
 			open = false

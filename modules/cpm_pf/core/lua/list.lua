@@ -37,7 +37,7 @@ while lo < n do
 		local st = state_get(id)
 		if (exp == 0 or exp > now or st.s == 'L')
 			and (want == '-' or want == st.s) then
-			out[#out + 1] = {int(seq), st.s, st.attempts, int(st.due),
+			out[#out + 1] = {int(seq), st.s, st.attempts, due_of(st),
 				st.err, blob_envelope(call('HGET', km, id))}
 		end
 	end

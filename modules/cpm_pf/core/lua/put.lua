@@ -4,7 +4,8 @@
 -- put: one message into a queue, once.
 --
 -- KEYS 9 the message's tombstone
--- ARGV 3 id, 4 blob, 5 expires_ms, 6 max_messages, 7 max_bytes, 8 check_in_ms
+-- ARGV 3 id, 4 blob, 5 expires_ms, 6 max_messages, 7 max_bytes, 8 check_in_ms,
+--      9 1: deferred, for the next client that registers
 -- returns {status, messages, bytes}; status: queued, duplicate, gone,
 --         conflict, full-messages, full-bytes
 
@@ -52,21 +53,27 @@ bytes = bytes + #blob
 if exp > 0 and (soonest == 0 or exp < soonest) then
 	soonest = exp
 end
-call('RPUSH', kq, int(seq) .. ' ' .. int(exp) .. ' ' .. id)
-call('HSET', km, id, blob)
-meta_set(bytes, soonest)
-call('HINCRBY', ksum, 'n', 1)
-call('HINCRBY', ksum, 'b', #blob)
-if n == 0 then
-	call('ZADD', kusers, 0, aor)
-end
-
 local at = now + tonumber(ARGV[8])
 if exp > 0 and exp < at then
 	at = exp
 end
 local planned = call('ZSCORE', kwake, aor)
+
+-- what is of the whole shard first: should one of these fail, this user has
+-- no message that nobody would ever look at
+if n == 0 then
+	call('ZADD', kusers, 0, aor)
+end
 if not planned or at < tonumber(planned) then
 	call('ZADD', kwake, int(at), aor)
 end
+call('HINCRBY', ksum, 'n', 1)
+call('HINCRBY', ksum, 'b', #blob)
+call('RPUSH', kq, int(seq) .. ' ' .. int(exp) .. ' ' .. id)
+call('HSET', km, id, blob)
+if ARGV[9] == '1' then
+	state_set(id, {s = 'Q', attempts = 0, due = FAR, deadline = 0,
+		token = '-', class = 'd', err = ''})
+end
+meta_set(bytes, soonest)
 return {'queued', n + 1, bytes}

@@ -9,6 +9,7 @@
 
 local token, id, wake_in = ARGV[3], ARGV[4], tonumber(ARGV[5])
 
+write_anyway()
 if id ~= '-' then
 	local raw = call('HGET', km, ' s' .. id)
 	local st = raw and state_parse(raw)
@@ -18,6 +19,7 @@ if id ~= '-' then
 		st.deadline = 0
 		st.attempts = math.max(st.attempts - 1, 0)
 		state_set(id, st)
+		soonest_again(id)
 	end
 end
 

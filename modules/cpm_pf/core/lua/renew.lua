@@ -16,6 +16,7 @@ local st = state_parse(raw)
 if st.token ~= token then
 	return {'lost'}
 end
+write_anyway()
 st.s = 'L'
 st.deadline = now + lease_ms
 state_set(id, st)

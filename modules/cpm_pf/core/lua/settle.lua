@@ -4,7 +4,7 @@
 -- settle: what became of a leased message.
 --
 -- KEYS 9 the message's tombstone
--- ARGV 3 token, 4 id, 5 delivered|retry|dead, 6 retry_in_ms, 7 class,
+-- ARGV 3 token, 4 id, 5 delivered|retry|dead|defer, 6 retry_in_ms, 7 class,
 --      8 error, 9 dedup_ms
 -- returns 1, or 0: the lease is lost, nothing changed
 --
@@ -33,16 +33,23 @@ if how == 'delivered' then
 	return 1
 end
 
+write_anyway()
 st.s = 'Q'
-st.token = '-'
+-- of what others pass, this delivery has had its look
+st.token = (ARGV[7] == 'm' or ARGV[7] == 'd') and '!' .. token or '-'
 st.deadline = 0
 st.due = now + tonumber(ARGV[6])
 st.class = ARGV[7]
 st.err = ARGV[8]
+if how == 'defer' then
+	st.due = FAR
+	st.attempts = math.max(st.attempts - 1, 0)
+end
 if how == 'dead' then
 	st.s = 'D'
 	st.due = 0
 	call('ZADD', kdead, int(now), aor .. ' ' .. id)
 end
 state_set(id, st)
+soonest_again(id)
 return 1

@@ -1,0 +1,50 @@
+#!/bin/bash
+# Copyright (C) 2026 the cpm_pf authors
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# run.sh [PART...] - benchmarks; all parts, or those that are named.
+#
+#   decide   what cpm_route_recipient() costs, with 100,000 users in SQLite
+#
+# Prints tables; nothing here passes or fails by a number. What was measured
+# once, on which machine, stands in doc/benchmarks.md, and is written by hand.
+
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+readonly here
+readonly parts=(decide)
+
+die()
+{
+	printf 'bench: %s\n' "$*" >&2
+	exit 1
+}
+
+conditions()
+{
+	local model
+	model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
+	printf 'date      %s\n' "$(date -u +%Y-%m-%d)"
+	printf 'machine   %s x %s, Linux %s\n' "$(nproc)" \
+		"${model:-$(uname -m)}" "$(uname -r)"
+	printf 'load      %s (1 min before)\n' "$(cut -d ' ' -f 1 /proc/loadavg)"
+	printf 'Kamailio  %s\n' "$(kamailio -v | head -n 1)"
+	printf 'cpm_pf    %s\n' "$(git -C "$here" describe --always --dirty \
+		2>/dev/null || echo unknown)"
+}
+
+PATH=$PATH:/usr/sbin
+export PYTHONDONTWRITEBYTECODE=1
+
+[[ $# -gt 0 ]] || set -- "${parts[@]}"
+for part in "$@"; do
+	[[ " ${parts[*]} " == *" $part "* ]] ||
+		die "no such part: $part (there are: ${parts[*]})"
+done
+
+conditions
+for part in "$@"; do
+	printf '\n== %s\n' "$part"
+	"${PYTHON:-/usr/bin/python3}" "$here/$part.py"
+done
