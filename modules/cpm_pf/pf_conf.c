@@ -383,6 +383,14 @@ static int admin_check(void)
 				pf_params.admin_listen);
 		return -1;
 	}
+	if(pf_params.admin_token_file[0] != '\0'
+			&& access(pf_params.admin_token_file, R_OK) != 0) {
+		LM_ERR("parameter admin_token_file: \"%s\" cannot be read; it takes the "
+			   "path of a file with lines \"read <token>\" or \"read-write "
+			   "<token>\"\n",
+				pf_params.admin_token_file);
+		return -1;
+	}
 	return 0;
 }
 

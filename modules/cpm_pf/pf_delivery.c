@@ -20,6 +20,7 @@
 #include "io/io_clock.h"
 #include "pf_conf.h"
 #include "pf_hint.h"
+#include "pf_prefs.h"
 #include "pf_stats.h"
 #include "pf_store.h"
 #include "pf_tm.h"
@@ -59,6 +60,8 @@ static unsigned self;
 static struct job *buckets[BUCKETS];
 static struct list pending;
 static struct list active;
+/* Of the last port_reach_get. */
+static struct pf_contact found[CPM_CONTACTS_MAX];
 static struct job *job_now;		 /* whose ports are running */
 static struct job **job_of_slot; /* [delivery_parallel] */
 static uint64_t token_seq;
@@ -151,14 +154,41 @@ static void job_free(struct job *j)
 static int port_reach_get(void *ctx, struct cpm_pl aor,
 		struct cpm_contact *contacts, size_t *count_r)
 {
-	struct pf_contact found[CPM_CONTACTS_MAX];
 	size_t i;
 	int rc = pf_usrloc_contacts(aor, found, count_r);
 
 	for(i = 0; rc == CPM_OK && i < *count_r; i++) {
 		contacts[i] = found[i].c;
+		contacts[i].index = (unsigned)i;
 	}
 	return rc;
+}
+
+static int port_takes(void *ctx, struct cpm_pl aor,
+		const struct cpm_contact *contact, const struct cpm_msg *msg)
+{
+	static struct pf_prefs_buf buf;
+	struct cpm_msg_facts facts;
+	struct cpm_policy policy;
+	struct cpm_prefs prefs;
+	struct cpm_client client;
+	struct cpm_diag diag = {"", 0};
+
+	if(pf_prefs_get(aor, &buf, &prefs, &policy, &diag) != CPM_OK) {
+		LM_DBG("delivery: preferences unknown why=%s\n", diag.why);
+		return CPM_EDOWN;
+	}
+	memset(&facts, 0, sizeof(facts));
+	facts.originator = msg->originator;
+	facts.anonymous = (msg->flags & CPM_MSG_F_ANONYMOUS) != 0;
+	facts.type = msg->content_type;
+	facts.inner_type = msg->inner_type;
+	facts.kind = (msg->flags & CPM_MSG_F_LARGE) != 0 ? CPM_KIND_LARGE
+													 : CPM_KIND_PAGER;
+	facts.size = msg->body_len;
+	facts.now_s = io_clock_wall_ms() / 1000;
+	pf_usrloc_client(&found[contact->index], &client);
+	return cpm_client_takes(&prefs, &policy, &facts, &client) ? 1 : 0;
 }
 
 static int port_lease(void *ctx, struct cpm_pl aor, struct cpm_pl token,
@@ -213,6 +243,7 @@ static const char *const event_names[] = {
 		[CPM_DELIVER_RETRY] = "failed",
 		[CPM_DELIVER_DEAD] = "dead",
 		[CPM_DELIVER_LOST] = "lease-lost",
+		[CPM_DELIVER_DEFERRED] = "deferred",
 };
 
 static void port_event(void *ctx, const struct cpm_deliver_info *info)
@@ -232,6 +263,7 @@ static void port_event(void *ctx, const struct cpm_deliver_info *info)
 			break;
 		case CPM_DELIVER_SENT:
 		case CPM_DELIVER_LOST:
+		case CPM_DELIVER_DEFERRED:
 			break;
 	}
 	LM_INFO("delivery: %s aor=%.*s id=%.*s attempt=%u code=%u why=%s "
@@ -245,6 +277,7 @@ static void port_event(void *ctx, const struct cpm_deliver_info *info)
 
 static const struct cpm_deliver_ports ports = {
 		.reach_get = port_reach_get,
+		.client_takes = port_takes,
 		.queue_lease = port_lease,
 		.queue_renew = port_renew,
 		.queue_settle = port_settle,

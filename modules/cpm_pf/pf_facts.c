@@ -88,6 +88,15 @@ static bool is_named(const struct hdr_field *h, const char *name)
 	return cpm_pl_ieq(pl_of(h->name), cpm_pl_str(name));
 }
 
+bool pf_facts_is_forged(const struct pf_facts *f, const struct hdr_field *h)
+{
+	return !f->trusted_peer
+		   && (is_named(h, "P-Asserted-Identity")
+				   || is_named(h, "Remote-Party-ID")
+				   || is_named(h, "P-Asserted-Service")
+				   || is_named(h, "P-Served-User"));
+}
+
 /* P-Served-User (RFC 5502): <aor>;sescase=orig|term;regstate=reg|unreg */
 static void served_user(struct pf_facts *f, struct cpm_pl value)
 {
@@ -145,15 +154,40 @@ static void preferred(struct pf_facts *f, struct cpm_pl value)
 	}
 }
 
+/* The next of several values in one header: a comma inside quotes is none. */
+static struct cpm_pl item_cut(struct cpm_pl *rest)
+{
+	struct cpm_pl item = *rest;
+	bool quoted = false;
+	size_t i;
+
+	for(i = 0; i < item.n; i++) {
+		if(item.p[i] == '\\' && quoted) {
+			i++;
+		} else if(item.p[i] == '"') {
+			quoted = !quoted;
+		} else if(item.p[i] == ',' && !quoted) {
+			*rest = cpm_pl(item.p + i + 1, item.n - i - 1);
+			return cpm_pl(item.p, i);
+		}
+	}
+	*rest = CPM_PL_NULL;
+	return item;
+}
+
 static void header_read(
 		struct pf_facts *f, const struct hdr_field *h, bool *route_seen)
 {
 	struct cpm_pl value = cpm_pl_trim(pl_of(h->body));
+	struct cpm_pl item;
 	struct cpm_caps caps;
 
 	if(is_named(h, "Accept-Contact") || is_named(h, "a")) {
-		cpm_caps_parse(cpm_pl_from(value, cpm_pl_chr(value, ';')), &caps);
-		f->services |= caps.set;
+		while(value.p != NULL) {
+			item = item_cut(&value);
+			cpm_caps_parse(cpm_pl_from(item, cpm_pl_chr(item, ';')), &caps);
+			f->services |= caps.set;
+		}
 	} else if(is_named(h, "P-Preferred-Service")) {
 		f->services |= cpm_caps_urns(value);
 		preferred(f, value);
@@ -268,13 +302,17 @@ static struct cpm_pl identity_auth(struct sip_msg *msg, char *buf, size_t cap)
 		return CPM_PL_NULL;
 	}
 	auth = h->parsed;
+	/* the domain part of a username is the client's own word */
+	if(auth->digest.username.domain.len > 0
+			&& !cpm_pl_ieq(pl_of(auth->digest.username.domain),
+					pl_of(auth->digest.realm))) {
+		return CPM_PL_NULL;
+	}
 	cpm_wr_init(&w, buf, cap);
 	cpm_wr_str(&w, "sip:");
 	cpm_wr_pl_put(&w, pl_of(auth->digest.username.user));
 	cpm_wr_chr(&w, '@');
-	cpm_wr_pl_put(&w, auth->digest.username.domain.len > 0
-							  ? pl_of(auth->digest.username.domain)
-							  : pl_of(auth->digest.realm));
+	cpm_wr_pl_put(&w, pl_of(auth->digest.realm));
 	return cpm_wr_ok(&w) ? cpm_wr_pl(&w) : CPM_PL_NULL;
 }
 
@@ -292,21 +330,42 @@ static struct cpm_pl identity_by(enum pf_identity source, struct pf_facts *f,
 	return CPM_PL_NULL;
 }
 
+struct cpm_pl pf_facts_user(const struct pf_facts *f)
+{
+	return f->m.originator_user.n > 0 ? f->m.originator_user : f->m.originator;
+}
+
+void pf_facts_originator(struct pf_facts *f, struct cpm_pl aor)
+{
+	struct cpm_pl user;
+
+	f->m.originator = aor;
+	f->m.originator_user = CPM_PL_NULL;
+	if(pf_facts_aor(aor, f->user_buf, &user) == CPM_OK
+			&& !cpm_pl_eq(user, aor)) {
+		f->m.originator_user = user;
+	}
+}
+
 void pf_facts_sender(struct pf_facts *f, struct sip_msg *msg)
 {
 	char buf[2 * CPM_AOR_MAX];
-	struct cpm_pl uri;
+	struct cpm_pl uri, aor;
 	size_t i;
 
 	if(f->session_case == PF_CASE_ORIG && f->served.n > 0) {
+		f->source = PF_IDENTITY_PAI;
 		f->m.originator = f->served;
 		return;
 	}
 	for(i = 0; i < pf_conf.identity_count; i++) {
 		uri = identity_by(pf_conf.identity[i], f, msg, buf, sizeof(buf));
 		if(uri.n > 0
-				&& pf_facts_aor(uri, f->originator_buf, &f->m.originator)
+				&& cpm_aor_canon(uri, f->originator_buf,
+						   sizeof(f->originator_buf), &aor, NULL)
 						   == CPM_OK) {
+			f->source = pf_conf.identity[i];
+			pf_facts_originator(f, aor);
 			return;
 		}
 	}

@@ -61,6 +61,9 @@ int pf_facts_read(struct pf_facts *f, struct sip_msg *msg, const char **why_r);
  * number is mapped to. */
 struct cpm_pl pf_facts_user(const struct pf_facts *f);
 
+/* Sets the originator to a canonical AoR, which must outlive f. */
+void pf_facts_originator(struct pf_facts *f, struct cpm_pl aor);
+
 /* Establishes the originator: the served user of an originating request, else
  * by parameter identity. Sets f->m.originator, or leaves it empty. */
 void pf_facts_sender(struct pf_facts *f, struct sip_msg *msg);
@@ -69,6 +72,12 @@ void pf_facts_sender(struct pf_facts *f, struct sip_msg *msg);
  * home domain, since that is what the number's user is registered as.
  * CPM_OK, or as cpm_aor_canon. buf: CPM_AOR_MAX. */
 int pf_facts_aor(struct cpm_pl uri, char *buf, struct cpm_pl *aor_r);
+
+struct hdr_field;
+
+/* Whether a header asserts what only a trusted peer may assert: an identity, a
+ * service, a served user. Whoever gets it would take it for ours. */
+bool pf_facts_is_forged(const struct pf_facts *f, const struct hdr_field *h);
 
 /* Whether the AoR is of a home domain. */
 bool pf_facts_is_home(struct cpm_pl aor);

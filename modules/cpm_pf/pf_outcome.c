@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "pf_conf.h"
+#include "pf_facts.h"
 #include "pf_sip.h"
 #include "pf_store.h"
 
@@ -123,6 +124,7 @@ static str note_names[PF_NOTE_COUNT_] = {
 		[PF_NOTE_SENDER] = str_init("cpm_pf:sender"),
 		[PF_NOTE_SERVICE] = str_init("cpm_pf:service"),
 		[PF_NOTE_CALLED] = str_init("cpm_pf:called"),
+		[PF_NOTE_DEFERRED] = str_init("cpm_pf:deferred"),
 };
 
 static avp_t *note_find(enum pf_note note, avp_value_t *v)
@@ -141,6 +143,9 @@ int pf_note_set(enum pf_note note, struct cpm_pl value)
 
 	if(old != NULL) {
 		destroy_avp(old);
+	}
+	if(value.n == 0) {
+		return 0;
 	}
 	name.s = note_names[note];
 	v.s.s = (char *)value.p;

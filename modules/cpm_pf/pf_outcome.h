@@ -56,11 +56,12 @@ enum pf_note
 	PF_NOTE_RECIPIENT, /* canonical AoR that the message is for */
 	PF_NOTE_SENDER,	   /* canonical AoR of the authorised sender */
 	PF_NOTE_SERVICE,   /* URN that was asserted for it */
-	PF_NOTE_CALLED,	   /* P-Called-Party-ID has been inserted */
+	PF_NOTE_CALLED,	   /* the request's headers are those for clients */
+	PF_NOTE_DEFERRED,  /* its recipient wants it later, or to be asked */
 	PF_NOTE_COUNT_
 };
 
-/* 0, or -1: no memory (logged). */
+/* An empty value takes the note away. 0, or -1: no memory (logged). */
 int pf_note_set(enum pf_note note, struct cpm_pl value);
 /* Empty: none. Borrowed from the AVP. */
 struct cpm_pl pf_note_get(enum pf_note note);

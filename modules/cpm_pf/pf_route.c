@@ -87,7 +87,11 @@ static int refuse(struct sip_msg *msg, int rc, const struct cpm_decision *d,
 	if(d->wants_accept) {
 		memcpy(out->accept, policy->accept_types, sizeof(out->accept));
 	}
-	return pf_outcome_set(out, rc, d->code, d->reason, d->why);
+	/* who is discarded must not be told from who is queued */
+	return pf_outcome_set(out, rc,
+			d->verdict == CPM_VERDICT_DISCARD ? pf_conf.accept.queued_code
+											  : d->code,
+			d->reason, d->why);
 }
 
 /* ----------------------------------------------------- header manipulation */
@@ -134,22 +138,13 @@ static int header_remove(struct sip_msg *msg, const struct hdr_field *h)
 
 /* ---------------------------------------------------------- cpm_authorize */
 
-/* What a client asserts itself is nothing: whoever gets the request takes it
- * for ours (RFC 3325, 5; RFC 6050, 5). */
-static bool is_forged(const struct hdr_field *h, const struct pf_facts *f)
-{
-	return !f->trusted_peer
-		   && (is_named(h, "P-Asserted-Service")
-				   || is_named(h, "P-Asserted-Identity"));
-}
-
 /* RFC 6050: what the client prefers and we asserted takes its place. */
 static int service_assert(struct sip_msg *msg, const struct pf_facts *f)
 {
 	struct hdr_field *h;
 
 	for(h = msg->headers; h != NULL; h = h->next) {
-		if((is_named(h, "P-Preferred-Service") || is_forged(h, f))
+		if((is_named(h, "P-Preferred-Service") || pf_facts_is_forged(f, h))
 				&& header_remove(msg, h) < 0) {
 			return -1;
 		}
@@ -184,13 +179,14 @@ int pf_route_ki_authorize(struct sip_msg *msg)
 	memset(&s, 0, sizeof(s));
 	memset(&prefs, 0, sizeof(prefs));
 	s.identified = f.m.originator.n > 0;
-	s.home = s.identified && pf_facts_is_home(f.m.originator);
+	s.home = s.identified && pf_facts_is_home(pf_facts_user(&f));
 	s.feature_tag = f.services != 0;
 	s.tag_required = pf_params.require_feature_tag != 0;
 	s.has_conversation_id = f.has_conversation_id;
 	s.has_contribution_id = f.has_contribution_id;
 	if(s.home
-			&& pf_prefs_get(f.m.originator, &prefs_buf, &prefs, &policy, &diag)
+			&& pf_prefs_get(
+					   pf_facts_user(&f), &prefs_buf, &prefs, &policy, &diag)
 					   != CPM_OK) {
 		return cannot_tell(msg, diag.why);
 	}
@@ -227,6 +223,10 @@ static int isf_set(struct sip_msg *msg)
 	/* that takes the Request-URI for used up, and it is the only branch */
 	ruri_mark_new();
 	reset_path_vector(msg);
+	reset_instance(msg);
+	reset_ruid(msg);
+	reset_ua(msg);
+	reset_force_socket(msg);
 	if(pf_conf.isf_rewrite) {
 		reset_dst_uri(msg);
 		return rewrite_uri(msg, &uri) < 0 ? -1 : 0;
@@ -290,15 +290,7 @@ static void clients_of(struct sip_msg *msg, const struct pf_contact *contacts,
 	size_t i;
 
 	for(i = 0; i < count; i++) {
-		cpm_caps_parse(contacts[i].caps, &clients[i].caps);
-		if(contacts[i].instance.n > 2 && contacts[i].instance.p[0] == '<') {
-			clients[i].caps.instance = cpm_pl(
-					contacts[i].instance.p + 1, contacts[i].instance.n - 2);
-		} else if(contacts[i].instance.n > 0) {
-			clients[i].caps.instance = contacts[i].instance;
-		}
-		clients[i].takes_message = contacts[i].c.takes_message;
-		clients[i].connected = contacts[i].connected;
+		pf_usrloc_client(&contacts[i], &clients[i]);
 		clients[i].failed = was_tried(msg, contacts[i].c.uri);
 	}
 }
@@ -331,6 +323,10 @@ static int target_set(struct sip_msg *msg, const struct pf_contact *c)
 	}
 	reset_dst_uri(msg);
 	reset_path_vector(msg);
+	reset_instance(msg);
+	reset_ruid(msg);
+	reset_ua(msg);
+	reset_force_socket(msg);
 	if((path.len > 0 && set_path_vector(msg, &path) < 0)
 			|| (dst.len > 0 && set_dst_uri(msg, &dst) < 0)
 			|| (instance.len > 0 && set_instance(msg, &instance) < 0)
@@ -372,6 +368,20 @@ static int branch_add(struct sip_msg *msg, const struct pf_contact *c)
 	return 0;
 }
 
+/* What cpm_authorize() takes away, where the script has not called it. */
+static int forged_remove(struct sip_msg *msg, const struct pf_facts *f)
+{
+	struct hdr_field *h;
+
+	for(h = msg->headers; h != NULL && pf_note_get(PF_NOTE_SENDER).n == 0;
+			h = h->next) {
+		if(pf_facts_is_forged(f, h) && header_remove(msg, h) < 0) {
+			return -1;
+		}
+	}
+	return 0;
+}
+
 /* What the clients are to see, and not to see. */
 static int headers_deliver(
 		struct sip_msg *msg, const struct pf_facts *f, struct cpm_pl called)
@@ -380,7 +390,8 @@ static int headers_deliver(
 	struct hdr_field *h;
 	struct cpm_wr w;
 
-	/* in a failure route the request has what the first pass added */
+	/* in a failure route the request has what the request route added; what
+	 * is added there is of one branch, and is added again for the next */
 	if(pf_note_get(PF_NOTE_CALLED).n > 0) {
 		return 0;
 	}
@@ -395,13 +406,18 @@ static int headers_deliver(
 		}
 	}
 	for(h = msg->headers; h != NULL; h = h->next) {
-		if(f->withheld && !pf_params.trust_clients
+		if(!pf_facts_is_forged(f, h) && f->withheld && !pf_params.trust_clients
 				&& cpm_msg_header_identity(pl_of(h->name))
 				&& header_remove(msg, h) < 0) {
 			return -1;
 		}
 	}
-	return pf_note_set(PF_NOTE_CALLED, CPM_PL_LIT("1"));
+	if(forged_remove(msg, f) < 0) {
+		return -1;
+	}
+	return get_route_type() == REQUEST_ROUTE
+				   ? pf_note_set(PF_NOTE_CALLED, CPM_PL_LIT("1"))
+				   : 0;
 }
 
 static int deliver(struct sip_msg *msg, const struct pf_facts *f,
@@ -419,8 +435,11 @@ static int deliver(struct sip_msg *msg, const struct pf_facts *f,
 	for(i = 0; i < d->deliver_count; i++) {
 		if(first) {
 			first = target_set(msg, &contacts[d->deliver_to[i]]) < 0;
-		} else {
-			(void)branch_add(msg, &contacts[d->deliver_to[i]]);
+		} else if(branch_add(msg, &contacts[d->deliver_to[i]]) < 0) {
+			/* the others get it; whoever reads the log knows why not all */
+			LM_WARN("route: no branch contact=%.*s (max_branches?)\n",
+					(int)contacts[d->deliver_to[i]].c.uri.n,
+					contacts[d->deliver_to[i]].c.uri.p);
 		}
 	}
 	return first ? -1 : 0;
@@ -445,6 +464,9 @@ static int verdict_set(struct sip_msg *msg, const struct pf_facts *f,
 			rc = 3;
 			break;
 		case CPM_VERDICT_INTERWORK:
+			if(forged_remove(msg, f) < 0) {
+				return cannot_tell(msg, "no-memory");
+			}
 			if(pf_route_ki_interwork(msg) < 0) {
 				pf_outcome_get(msg)->verdict = CPM_VERDICT_REJECT;
 				return -1;
@@ -460,6 +482,11 @@ static int verdict_set(struct sip_msg *msg, const struct pf_facts *f,
 			pf_stat(CPM_STAT_unknown);
 			return refuse(msg, -3, d, policy);
 	}
+	if(pf_note_set(
+			   PF_NOTE_DEFERRED, d->deferred ? CPM_PL_LIT("1") : CPM_PL_NULL)
+			< 0) {
+		return cannot_tell(msg, "no-memory");
+	}
 	rc = set(msg, rc, 0, "", d->why);
 	pf_outcome_get(msg)->verdict = d->verdict;
 	return rc;
@@ -473,8 +500,13 @@ static int recipient_of(struct sip_msg *msg, const struct pf_facts *f,
 	if(given.n == 0 && f->session_case == PF_CASE_TERM && f->served.n > 0) {
 		given = f->served;
 	}
-	return pf_facts_aor(
-			given.n > 0 ? given : pf_sip_recipient(msg), buf, aor_r);
+	if(given.n == 0) {
+		/* the script may have changed its mind since the last call; in a
+		 * failure route the Request-URI is a client's */
+		given = get_route_type() == FAILURE_ROUTE ? pf_sip_recipient(msg)
+												  : pf_sip_target(msg);
+	}
+	return pf_facts_aor(given, buf, aor_r);
 }
 
 int pf_route_ki_recipient_aor(struct sip_msg *msg, str *aor_text)
@@ -506,7 +538,7 @@ int pf_route_ki_recipient_aor(struct sip_msg *msg, str *aor_text)
 	/* who was authorised here is known better than any header says it */
 	sender = pf_note_get(PF_NOTE_SENDER);
 	if(sender.n > 0) {
-		f.m.originator = sender;
+		pf_facts_originator(&f, sender);
 	} else {
 		pf_facts_sender(&f, msg);
 	}

@@ -75,7 +75,7 @@ static struct cpm_accept_conf conf_of(struct cpm_pl uri)
 	struct cpm_pl aor;
 	char buf[CPM_AOR_MAX];
 
-	if(cpm_aor_canon(uri, buf, sizeof(buf), &aor, NULL) != CPM_OK
+	if(pf_facts_aor(uri, buf, &aor) != CPM_OK
 			|| pf_prefs_get(aor, &prefs_buf, &prefs, &policy, NULL) != CPM_OK) {
 		return conf;
 	}
@@ -109,7 +109,7 @@ static int queue_request(
 			&ports, &conf, &sip->in, io_clock_wall_ms(), scratch, cap, &out->o);
 	pkg_free(scratch);
 	/* after the write: a client may have registered since the script looked */
-	if(out->o.rc == 1) {
+	if(out->o.rc == 1 && !sip->in.deferred) {
 		pf_hint_user(PF_HINT_QUEUED, cpm_pl(out->o.aor, out->o.aor_len),
 				CPM_LEASE_WHEN_DUE);
 	}
@@ -187,7 +187,7 @@ static int flush_uri(struct sip_msg *msg, struct cpm_pl uri)
 	struct cpm_pl aor;
 	int rc;
 
-	if(cpm_aor_canon(uri, buf, sizeof(buf), &aor, NULL) != CPM_OK) {
+	if(pf_facts_aor(uri, buf, &aor) != CPM_OK) {
 		LM_WARN("flush: not an address of record: %.*s\n", (int)uri.n,
 				uri.n > 0 ? uri.p : "");
 		return refuse(msg, -1, 400, "Not An Address Of Record", "not-an-aor");

@@ -78,7 +78,6 @@ static void value_note(struct cpm_accept_in *in, const struct hdr_field *h)
 			{"Expires", "", &in->expires},
 			{"Conversation-ID", "", &in->conversation_id},
 			{"Contribution-ID", "", &in->contribution_id},
-			{"Privacy", "", &in->privacy},
 	};
 	size_t i;
 
@@ -114,7 +113,8 @@ static int headers_gather(struct pf_sip *s, struct sip_msg *msg)
 	for(h = msg->headers; h != NULL; h = h->next) {
 		value_note(&s->in, h);
 		if(!cpm_msg_header_kept(pl_of(h->name))
-				|| (service.n > 0 && is_named(h, "P-Asserted-Service"))) {
+				|| (service.n > 0 && is_named(h, "P-Asserted-Service"))
+				|| pf_facts_is_forged(&s->facts, h)) {
 			continue;
 		}
 		for(len = (size_t)h->len;
@@ -157,9 +157,27 @@ int pf_sip_body(struct sip_msg *msg, struct cpm_pl *body_r)
 	return CPM_OK;
 }
 
+/* What the recipient's rules for single clients will ask at delivery. */
+static void facts_take(struct pf_sip *s, struct sip_msg *msg)
+{
+	struct cpm_pl sender = pf_note_get(PF_NOTE_SENDER);
+
+	if(sender.n > 0) {
+		pf_facts_originator(&s->facts, sender);
+	} else {
+		pf_facts_sender(&s->facts, msg);
+	}
+	s->in.originator = s->facts.m.originator;
+	s->in.anonymous = s->facts.m.anonymous;
+	s->in.large = s->facts.m.kind == CPM_KIND_LARGE;
+	s->in.privacy = s->facts.withheld ? CPM_PL_LIT("id") : CPM_PL_NULL;
+	s->in.deferred = pf_note_get(PF_NOTE_DEFERRED).n > 0;
+}
+
 int pf_sip_init(struct pf_sip *s, struct sip_msg *msg, const char **why_r)
 {
 	struct to_body *from, *to;
+	struct cpm_pl target;
 
 	memset(s, 0, sizeof(*s));
 	if(parse_headers(msg, HDR_EOH_F, 0) < 0 || msg->from == NULL
@@ -168,9 +186,16 @@ int pf_sip_init(struct pf_sip *s, struct sip_msg *msg, const char **why_r)
 		*why_r = "bad-headers";
 		return CPM_EPROTO;
 	}
+	if(pf_facts_read(&s->facts, msg, why_r) != CPM_OK) {
+		return CPM_EPROTO;
+	}
+	facts_take(s, msg);
 	from = get_from(msg);
 	to = get_to(msg);
 	s->in.request_uri = pf_sip_recipient(msg);
+	if(pf_facts_aor(s->in.request_uri, s->target, &target) == CPM_OK) {
+		s->in.request_uri = target;
+	}
 	s->in.from = name_addr(from);
 	s->in.to = name_addr(to);
 	s->in.from_tag = pl_of(from->tag_value);

@@ -17,13 +17,16 @@
 #define PF_SIP_H
 
 #include "core/cpm_flow.h"
+#include "pf_facts.h"
 
 struct sip_msg;
 
 struct pf_sip
 {
 	struct cpm_accept_in in; /* borrows from the request and from headers */
-	char *headers;			 /* pkg */
+	struct pf_facts facts;
+	char target[CPM_AOR_MAX];
+	char *headers; /* pkg */
 };
 
 /* CPM_OK; CPM_EPROTO: not a request that can be read (its why: stable word);

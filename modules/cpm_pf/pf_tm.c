@@ -202,7 +202,8 @@ int pf_tm_send(unsigned worker, const struct cpm_contact *contact,
 	struct request r;
 	struct cpm_wr w;
 	uac_req_t uac;
-	uint32_t slot;
+	uint32_t slot = 0;
+	bool built = false;
 	char *buf;
 	size_t cap = msg->headers.n + CPM_AOR_MAX + 256;
 	int rc;
@@ -216,6 +217,7 @@ int pf_tm_send(unsigned worker, const struct cpm_contact *contact,
 	rc = headers_build(msg, now_ms, &w);
 	if(rc == CPM_OK) {
 		rc = dialog_build(&r, contact, msg, attempt);
+		built = rc == CPM_OK;
 	}
 	if(rc == CPM_OK) {
 		rc = slot_take(worker, &slot);
@@ -232,6 +234,8 @@ int pf_tm_send(unsigned worker, const struct cpm_contact *contact,
 		} else {
 			*slot_r = slot;
 		}
+	}
+	if(built) {
 		free_rr(&r.dlg.route_set);
 	}
 	pkg_free(buf);

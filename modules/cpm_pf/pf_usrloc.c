@@ -9,6 +9,7 @@
 #include "pf_usrloc.h"
 
 #include "core/cpm_ulname.h"
+#include "core/cpm_wr.h"
 #include "pf_conf.h"
 #include "pf_hint.h"
 
@@ -24,11 +25,12 @@
 
 /* Copies of one user's contacts. */
 #define ARENA_BYTES 65536
-#define CAPS_BYTES_MAX 2048
+#define CAPS_BYTES_MAX 512 /* location_attrs.avalue has no more */
 
 static usrloc_api_t ul;
 static udomain_t *location;
 static char arena[ARENA_BYTES];
+static char gruu_aor[CPM_AOR_MAX];
 
 static struct cpm_pl pl_of(str s)
 {
@@ -237,6 +239,35 @@ static bool is_connected(int id)
 	return good;
 }
 
+/* As registrar makes it: <AoR>;gr=<instance>. The AoR is the canonical one,
+ * which is how a rule's author would write it. */
+static bool gruu_keep(const ucontact_t *c, size_t *used, struct cpm_pl *gruu_r)
+{
+	struct cpm_pl instance = pl_of(c->instance);
+	struct cpm_pl aor;
+	struct cpm_wr w;
+
+	if(instance.n <= 2 || instance.p[0] != '<') {
+		return true;
+	}
+	cpm_wr_init(&w, arena + *used, sizeof(arena) - *used);
+	if(cpm_ulname_to_aor(pl_of(*c->aor), ul.use_domain != 0,
+			   pf_conf.domain_count > 0 ? pf_conf.domains[0] : CPM_PL_NULL,
+			   gruu_aor, sizeof(gruu_aor), &aor)
+			!= CPM_OK) {
+		return true;
+	}
+	cpm_wr_pl_put(&w, aor);
+	cpm_wr_str(&w, ";gr=");
+	cpm_wr_pl_put(&w, cpm_pl(instance.p + 1, instance.n - 2));
+	if(!cpm_wr_ok(&w)) {
+		return false;
+	}
+	*gruu_r = cpm_wr_pl(&w);
+	*used += w.n;
+	return true;
+}
+
 static bool contact_of(
 		const ucontact_t *c, size_t *used, struct pf_contact *contact_r)
 {
@@ -264,6 +295,10 @@ static bool contact_of(
 		*used = mark;
 		return false;
 	}
+	if(!gruu_keep(c, used, &contact.gruu)) {
+		*used = mark;
+		return false;
+	}
 	contact.c.q = c->q == Q_UNSPECIFIED ? -1 : c->q;
 	/* usrloc sets all bits where the client gave no Allow */
 	contact.c.takes_message = (c->methods & METHOD_MESSAGE) != 0;
@@ -271,7 +306,8 @@ static bool contact_of(
 	contact.reg_id = c->reg_id;
 	contact.flags = c->cflags;
 	contact.connection = c->tcpconn_id;
-	contact.connected = is_connected(c->tcpconn_id);
+	/* behind an edge proxy the connection is the proxy's, and not missed */
+	contact.connected = c->path.len > 0 || is_connected(c->tcpconn_id);
 	*contact_r = contact;
 	return true;
 }
@@ -329,4 +365,26 @@ struct socket_info *pf_usrloc_socket(struct cpm_pl name)
 		return NULL;
 	}
 	return grep_sock_info(&host, (unsigned short)port, (unsigned short)proto);
+}
+
+void pf_usrloc_client(
+		const struct pf_contact *contact, struct cpm_client *client_r)
+{
+	struct cpm_client client;
+	struct cpm_pl instance = contact->instance;
+
+	memset(&client, 0, sizeof(client));
+	cpm_caps_parse(contact->caps, &client.caps);
+	if(instance.n > 2 && instance.p[0] == '<') {
+		instance = cpm_pl(instance.p + 1, instance.n - 2);
+	}
+	if(instance.n > 0) {
+		client.caps.instance = instance;
+	}
+	if(contact->gruu.n > 0) {
+		client.caps.pub_gruu = contact->gruu;
+	}
+	client.takes_message = contact->c.takes_message;
+	client.connected = contact->connected;
+	*client_r = client;
 }

@@ -24,6 +24,7 @@
 #ifndef PF_USRLOC_H
 #define PF_USRLOC_H
 
+#include "core/cpm_decide.h"
 #include "core/cpm_flow.h"
 
 /* A registered client with what a branch to it needs. */
@@ -36,8 +37,9 @@ struct pf_contact
 	struct cpm_pl user_agent;
 	unsigned reg_id;
 	unsigned flags;
-	int connection; /* of TCP or TLS; 0: none is known */
-	bool connected; /* false: that connection is lost */
+	int connection;		/* of TCP or TLS; 0: none is known */
+	bool connected;		/* false: that connection is lost */
+	struct cpm_pl gruu; /* the public GRUU that registrar gave it (RFC 5627) */
 };
 
 /* Binds usrloc and registers the trigger. 0, or -1 logged. */
@@ -47,6 +49,10 @@ int pf_usrloc_init(void);
  * 0. They are copies, good until the next call in this process. */
 int pf_usrloc_contacts(
 		struct cpm_pl aor, struct pf_contact *contacts, size_t *count_r);
+
+/* The client that the decisions know. failed is false. */
+void pf_usrloc_client(
+		const struct pf_contact *contact, struct cpm_client *client_r);
 
 struct socket_info;
 

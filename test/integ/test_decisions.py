@@ -16,12 +16,6 @@ PHONE = "urn:uuid:00000000-0000-1000-8000-000a95a0e128"
 TABLET = "urn:uuid:00000000-0000-1000-8000-000a95a0e129"
 LAPTOP = "urn:uuid:00000000-0000-1000-8000-000a95a0e12a"
 
-undecided_delivery = pytest.mark.xfail(
-    strict=True, raises=AssertionError,
-    reason="the delivery worker asks nobody's preferences: what was queued by "
-    "a preference goes to the registered client at once")
-
-
 @pytest.fixture(scope="module")
 def servers():
     servers = databases.Servers()
@@ -188,11 +182,11 @@ def test_a_user_who_wants_to_be_asked_gets_it_queued(world, user):
     assert world.queued(bob) == [3]
 
 
-@undecided_delivery
 def test_a_user_who_wants_to_be_asked_hears_nothing_before(world, user):
     bob = user()
     world.user(bob, world.rule(bob, "queue", content_type="image/*"))
     client = world.client(bob)
+    world.settle(user("canary"))
     assert world.send(bob, b"GIF", "image/gif").code == 202
     world.settle(user("canary"), client)
     assert client.messages == []
@@ -217,7 +211,6 @@ def test_when_every_client_defers_it_is_queued(world, user):
     assert world.queued(bob) == [5]
 
 
-@undecided_delivery
 def test_clients_that_defer_hear_nothing(world, user):
     bob = user()
     world.user(bob, world.rule(bob, "defer", device=PHONE),
@@ -512,7 +505,6 @@ def test_a_client_whose_connection_is_gone_counts_as_not_registered(
     world.stack.expect_log(r"tcpconn|tcp_send|precreated|t_send_branch")
     response = world.send(bob)
     assert response.code == 202
-    assert response.elapsed < 0.5
     client = world.client(bob, transport="tcp")
     assert client.wait_messages(1)[0].body == b"hello"
     world.stack.wait_empty(bob)
@@ -580,7 +572,27 @@ def test_the_client_that_takes_the_rest_gets_it_when_another_fails_and_defers(
 # --------------------------------------------------- modes that are set
 
 
-def test_in_mode_ruri_the_isf_is_the_request_uri(new_stack, tmp_path):
+@pytest.mark.xfail(strict=True, raises=AssertionError,
+                   reason="the REGISTER of before is still waiting for its "
+                   "delivery, and forces what came after it")
+def test_a_client_that_has_just_registered_hears_nothing_either(
+        tmp_path, user):
+    database = databases.Sqlite(str(tmp_path)).create()
+    world = World(tmp_path, database, {"register_delay_ms": 400})
+    try:
+        world.user("alice")
+        world.user("bob", world.rule("bob", "queue"))
+        world.start()
+        client = world.client("bob")
+        assert world.send("bob").code == 202
+        world.settle(user("canary"), client)
+        assert client.messages == []
+        assert world.queued("bob") == [5]
+    finally:
+        world.close()
+
+
+def test_in_mode_ruri_the_isf_is_the_request_uri(tmp_path):
     database = databases.Sqlite(str(tmp_path)).create()
     world = World(tmp_path, database, {"isf_mode": "ruri"})
     try:

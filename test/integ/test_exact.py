@@ -17,7 +17,6 @@ KEPT = [
     ("Conversation-ID", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"),
     ("Contribution-ID", "abcdef-1234-5678-90ab-cdef01234567"),
     ("InReplyTo-Contribution-ID", "01234567-89ab-cdef"),
-    ("P-Asserted-Service", "urn:urn-7:3gpp-service.ims.icsi.oma.cpm.msg"),
     ("X-Unknown", "a;b=c, \"d\""),
     ("X-Repeated", "1"),
     ("X-Repeated", "2"),

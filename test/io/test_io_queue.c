@@ -129,6 +129,20 @@ static const char *key(enum cpm_queue_key which, const char *aor)
 	return cpm_pl_cstr(k.key[which], name, sizeof(names[0]));
 }
 
+/* The first number in a name: of "m17", or "sip:u017@example.org". */
+static unsigned number_in(struct cpm_pl name)
+{
+	unsigned v = 0;
+	size_t i = 0;
+
+	while(i < name.n && (name.p[i] < '0' || name.p[i] > '9'))
+		i++;
+	ck_assert_uint_lt(i, name.n);
+	for(; i < name.n && name.p[i] >= '0' && name.p[i] <= '9'; i++)
+		v = v * 10 + (unsigned)(name.p[i] - '0');
+	return v;
+}
+
 /* ---------------------------------------------------------------- messages */
 
 static char blob_buf[BODY_MAX + 2048];
@@ -645,6 +659,51 @@ START_TEST(forces)
 }
 END_TEST
 
+START_TEST(deferred)
+{
+	struct cpm_put p = {.aor = BOB, .id = LIT("a"), .check_in_ms = 5000};
+
+	begin();
+	p.blob = blob_of(BOB, LIT("a"), LIT("x"), 0);
+	p.deferred = true;
+	ck_assert_int_eq(io_queue_put(q, &p, &put_res), CPM_OK);
+	ck_assert_int_eq((int)put_res.status, CPM_PUT_QUEUED);
+	/* its retransmission may come when he wants it at once: it is there */
+	p.deferred = false;
+	ck_assert_int_eq(io_queue_put(q, &p, &put_res), CPM_OK);
+	ck_assert_int_eq((int)put_res.status, CPM_PUT_DUPLICATE);
+	ck_assert_int_eq(lease("t1", CPM_LEASE_WHEN_DUE), CPM_LEASE_WAIT);
+	ck_assert_int_eq(lease("t1", CPM_LEASE_UNREACHABLE), CPM_LEASE_WAIT);
+	ck_assert_int_eq(list(0, 10, 0), CPM_OK);
+	ck_assert_uint_eq(items[0].next_attempt_ms, 0); /* not the year 9999 */
+	ck_assert_int_eq((int)items[0].state, CPM_STATE_QUEUED);
+	/* what comes after it passes */
+	ck_assert_int_eq(put("b", "x"), CPM_PUT_QUEUED);
+	ck_leased("t1", "b", 1);
+	ck_assert_int_eq(delivered("t1", "b"), CPM_OK);
+	/* another client, and that is none for it either: no attempt, and the
+	 * same delivery does not look twice */
+	ck_assert_int_eq(lease("t1", CPM_LEASE_ALL), CPM_LEASE_OK);
+	ck_pl_eq(lease_res.msg.id, "a");
+	ck_assert_int_eq(
+			settle_full(BOB, "t1", "a", CPM_SETTLE_DEFER, 'd', 0), CPM_OK);
+	ck_assert_int_eq(
+			settle_full(BOB, "t1", "a", CPM_SETTLE_DEFER, 'd', 0), CPM_ENOENT);
+	ck_assert_int_eq(lease("t1", CPM_LEASE_ALL), CPM_LEASE_WAIT);
+	ck_assert_int_eq(release("t1", ""), CPM_OK);
+	io_queue_set_now(q, T0 + UINT64_C(30) * 86400 * 1000);
+	ck_assert_int_eq(lease("t2", CPM_LEASE_WHEN_DUE), CPM_LEASE_WAIT);
+	ck_assert_int_eq(list(0, 10, 0), CPM_OK);
+	ck_assert_uint_eq(items[0].attempts, 0);
+	ck_assert_int_eq(lease("t2", CPM_LEASE_ALL), CPM_LEASE_OK);
+	ck_assert_uint_eq(lease_res.attempt, 1);
+	ck_assert_int_eq(delivered("t2", "a"), CPM_OK);
+	ck_assert_int_eq(release("t2", ""), CPM_OK);
+	ck_nothing_left();
+	end();
+}
+END_TEST
+
 START_TEST(due_exactly)
 {
 	begin();
@@ -934,7 +993,7 @@ START_TEST(pages_whole)
 		for(size_t i = 0; i < items_n; i++) {
 			ck_assert_uint_gt(items[i].seq, after);
 			after = items[i].seq;
-			seen[atoi(items[i].msg.id.p + 1)]++;
+			seen[number_in(items[i].msg.id)]++;
 			ck_assert_uint_eq(items[i].msg.body.n, 0);
 			ck_assert_uint_eq(items[i].msg.body_len, 1);
 		}
@@ -1061,7 +1120,7 @@ static unsigned users_walk(
 		for(size_t i = 0; i < n; i++) {
 			ck_assert_uint_eq(stats[i].messages, 1);
 			ck_assert(cpm_pl_starts(users[i], cpm_pl_str(prefix)));
-			seen[atoi(users[i].p + 5)]++;
+			seen[number_in(users[i])]++;
 		}
 		total += (unsigned)n;
 		ck_assert(n == limit || shard == CPM_QUEUE_SHARDS);
@@ -2135,8 +2194,8 @@ START_TEST(random_life)
 			ck_assert_int_eq(settle_full(cpm_pl_str(u->aor), "last", id,
 									 CPM_SETTLE_DELIVERED, 0, 0),
 					CPM_OK);
-			u->delivered[u->delivered_n++] = (unsigned)atoi(id + 1);
-			w_remove(u, w_find(u, (unsigned)atoi(id + 1)));
+			u->delivered[u->delivered_n++] = number_in(cpm_pl_str(id));
+			w_remove(u, w_find(u, number_in(cpm_pl_str(id))));
 		}
 		w_release(u, "last");
 		/* only the dead are left */
@@ -2174,6 +2233,8 @@ int main(void)
 	fu_case(s, "a message that is leased by nobody is not passed by the next",
 			orphan_keeps_order);
 	fu_table(s, "who waits for a retry, and what ends it", forces, 3);
+	fu_case(s, "a deferred message waits for another client, and is passed",
+			deferred);
 	fu_case(s, "a retry is due exactly then", due_exactly);
 	fu_case(s, "the dead are seen, counted and left alone", dead);
 	fu_case(s, "what has expired is neither seen nor sent, and reported once",

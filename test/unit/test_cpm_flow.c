@@ -36,6 +36,7 @@
 #define MSGS_MAX 64
 #define CLIENTS_MAX 24
 #define NEVER UINT64_MAX
+#define FAR_MS UINT64_C(253402300799000) /* as in core/lua/common.lua */
 
 /* An assertion of check writes to a pipe even when it holds; too slow for what
  * is asked a million times. */
@@ -59,10 +60,10 @@ struct fmsg
 	char token[CPM_QUEUE_TOKEN_MAX + 1];
 	char fail_class;
 	char looked[CPM_QUEUE_TOKEN_MAX + 1]; /* whose delivery passes over it */
-	bool gone;		/* removed or expired */
-	bool expired;	/* the latter */
-	bool lapsed;	/* a lease of it ran out */
-	unsigned taken; /* times that a client said 2xx */
+	bool gone;							  /* removed or expired */
+	bool expired;						  /* the latter */
+	bool lapsed;						  /* a lease of it ran out */
+	unsigned taken;						  /* times that a client said 2xx */
 };
 
 struct client
@@ -73,6 +74,7 @@ struct client
 	bool here;
 	uint64_t modified_s;
 	uint64_t delay_ms; /* of its answers */
+	int fits;		   /* what client_takes says: 1, 0, or a negative code */
 	/* what it answers, the last one for ever; 0: silence; -1: it cannot even
 	 * be sent */
 	int codes[8];
@@ -127,7 +129,7 @@ static struct world
 	unsigned calls_max;
 	unsigned leases; /* of any message that cost an attempt, in this drive */
 	bool again_before;
-	unsigned events[CPM_DELIVER_LOST + 1];
+	unsigned events[CPM_DELIVER_DEFERRED + 1];
 	char log[16384];
 	size_t log_n;
 } w;
@@ -329,15 +331,17 @@ static void store_lease(struct cpm_pl token, uint64_t lease_ms,
 		}
 		if(!ours && state_of(m) != 'Q')
 			continue;
-		bool forced = !cpm_pl_eq(token, cpm_pl_str(m->looked))
-					  && (force == CPM_LEASE_ALL
-							  || (force == CPM_LEASE_UNREACHABLE
-									  && m->fail_class == 'u'));
+		bool looked = cpm_pl_eq(token, cpm_pl_str(m->looked));
+		bool forced =
+				force == CPM_LEASE_ALL
+				|| (force == CPM_LEASE_UNREACHABLE && m->fail_class == 'u');
 
-		if(!ours && m->due_ms > w.now_ms && !forced) {
-			if(wait_ms == 0 || m->due_ms - w.now_ms < wait_ms)
-				wait_ms = m->due_ms - w.now_ms;
-			if(m->fail_class != 'm')
+		if(!ours && (looked || (m->due_ms > w.now_ms && !forced))) {
+			uint64_t more = m->due_ms > w.now_ms ? m->due_ms - w.now_ms : 1;
+
+			if(wait_ms == 0 || more < wait_ms)
+				wait_ms = more;
+			if(m->fail_class != 'm' && m->fail_class != 'd')
 				break;
 			continue;
 		}
@@ -452,10 +456,16 @@ static bool settle_do(const struct cpm_settle *s)
 		return true;
 	}
 	m->state = s->how == CPM_SETTLE_DEAD ? 'D' : 'Q';
-	m->due_ms = s->how == CPM_SETTLE_DEAD ? 0 : w.now_ms + s->retry_in_ms;
+	m->due_ms = s->how == CPM_SETTLE_DEAD	 ? 0
+				: s->how == CPM_SETTLE_DEFER ? FAR_MS
+											 : w.now_ms + s->retry_in_ms;
+	if(s->how == CPM_SETTLE_DEFER) {
+		m->attempts--;
+		w.leases -= w.leases > 0;
+	}
 	m->fail_class = (char)s->fail_class;
 	m->looked[0] = '\0';
-	if(s->how == CPM_SETTLE_RETRY && s->fail_class == CPM_FAIL_MESSAGE)
+	if(s->fail_class == CPM_FAIL_MESSAGE || s->fail_class == CPM_FAIL_DEFERRED)
 		cpm_pl_cstr(s->token, m->looked, sizeof(m->looked));
 	return true;
 }
@@ -470,7 +480,8 @@ static int port_settle(void *ctx, const struct cpm_settle *s)
 	if(s->how != CPM_SETTLE_DELIVERED) {
 		must(s->fail_class == CPM_FAIL_UNREACHABLE
 				|| s->fail_class == CPM_FAIL_REFUSED
-				|| s->fail_class == CPM_FAIL_MESSAGE);
+				|| s->fail_class == CPM_FAIL_MESSAGE
+				|| s->fail_class == CPM_FAIL_DEFERRED);
 		must(s->error.n > 0);
 		must(s->error.n <= CPM_QUEUE_ERROR_MAX);
 	}
@@ -483,6 +494,7 @@ static int port_settle(void *ctx, const struct cpm_settle *s)
 	note("T:%.*s=%s", (int)s->id.n, s->id.p,
 			s->how == CPM_SETTLE_DELIVERED ? "ok"
 			: s->how == CPM_SETTLE_RETRY   ? "retry"
+			: s->how == CPM_SETTLE_DEFER   ? "defer"
 										   : "dead");
 	if(s->how == CPM_SETTLE_RETRY)
 		note(",%llu", (unsigned long long)s->retry_in_ms);
@@ -544,10 +556,21 @@ static void ck_order(const struct fmsg *m)
 					|| (old->state == 'L' && old->deadline_ms <= m->leased_ms);
 
 		if(!(old->gone || old->state == 'D'
-				   || (open && old->fail_class == 'm'
-						   && old->due_ms > m->leased_ms)))
+				   || (open
+						   && (old->fail_class == 'm' || old->fail_class == 'd')
+						   && (old->due_ms > m->leased_ms
+								   || strcmp(old->looked, m->token) == 0))))
 			ck_abort_msg("%s is sent before %s: ... %s", m->id, old->id, w.log);
 	}
+}
+
+static int port_takes(void *ctx, struct cpm_pl aor,
+		const struct cpm_contact *contact, const struct cpm_msg *msg)
+{
+	(void)ctx;
+	ck_pl_same(aor, AOR);
+	must(msg_find(msg->id) != NULL);
+	return client_find(contact->uri)->fits;
 }
 
 static int port_send(void *ctx, const struct cpm_contact *contact,
@@ -561,7 +584,7 @@ static int port_send(void *ctx, const struct cpm_contact *contact,
 	(void)ctx;
 	must(m != NULL);
 	must(!w.in_flight);
-	must(c->here && c->takes);
+	must(c->here && c->takes && c->fits == 1);
 	must(attempt == m->attempts);
 	must(m->state == 'L');
 	ck_order(m);
@@ -583,7 +606,7 @@ static int port_send(void *ctx, const struct cpm_contact *contact,
 static void port_event(void *ctx, const struct cpm_deliver_info *info)
 {
 	static const char *const words[] = {
-			"sent", "delivered", "retry", "dead", "lost"};
+			"sent", "delivered", "retry", "dead", "lost", "deferred"};
 
 	(void)ctx;
 	ck_pl_same(info->aor, AOR);
@@ -597,6 +620,7 @@ static void port_event(void *ctx, const struct cpm_deliver_info *info)
 static const struct cpm_deliver_ports ports = {
 		.ctx = &w,
 		.reach_get = port_reach,
+		.client_takes = port_takes,
 		.queue_lease = port_lease,
 		.queue_renew = port_renew,
 		.queue_settle = port_settle,
@@ -607,7 +631,9 @@ static const struct cpm_deliver_ports ports = {
 
 /* ------------------------------------------------------------- the worker */
 
-#define CALLS_MAX 90 /* in one drive: two looks with all clients failing */
+/* In one drive: all clients failing, twice, after as many messages that are
+ * for none of them as one drive looks at. */
+#define CALLS_MAX 250
 
 static void drive_begin(void)
 {
@@ -733,6 +759,7 @@ static struct client *client(const char *uri, int code)
 	c->q = -1;
 	c->takes = true;
 	c->here = true;
+	c->fits = 1;
 	c->delay_ms = 100;
 	c->codes[0] = code;
 	return c;
@@ -1050,6 +1077,144 @@ START_TEST(all_refused_one_by_one)
 	/* each once, whatever the trigger wanted to force */
 	for(int i = 0; i < 8; i++)
 		ck_assert_uint_eq(w.msgs[i].attempts, 1);
+}
+END_TEST
+
+/* ------------------------------------------------------------- preferences */
+
+START_TEST(deferred_waits)
+{
+	struct client *desk;
+
+	world_new();
+	client("phone", 200)->fits = 0;
+	desk = client("desk", 200);
+	desk->here = false;
+	store_put("a");
+	start(CPM_LEASE_WHEN_DUE);
+	ck_log("L:a1 T:a=defer,d,not-sent E:deferred L:wait R:3600000 ");
+	ck_assert_uint_eq(w.msgs[0].attempts, 0);
+	/* neither time nor a refresh changes that, for days */
+	trigger(CPM_LEASE_UNREACHABLE);
+	live(UINT64_C(3) * 24 * 3600 * 1000);
+	ck_assert_uint_eq(w.msgs[0].attempts, 0);
+	ck_assert_uint_eq(w.events[CPM_DELIVER_DEFERRED], 1);
+	/* the client that it waits for */
+	log_clear();
+	desk->here = true;
+	trigger(CPM_LEASE_ALL);
+	live(1000);
+	ck_log("L:a1 S:a>desk T:a=ok E:delivered L:empty R:3600000 ");
+}
+END_TEST
+
+START_TEST(deferred_is_passed)
+{
+	world_new();
+	client("phone", 200)->fits = 0;
+	store_put("a");
+	start(CPM_LEASE_ALL);
+	log_clear();
+	/* the user has changed his mind, for what comes from now on */
+	w.clients[0].fits = 1;
+	store_put("b");
+	trigger(CPM_LEASE_WHEN_DUE);
+	live(1000);
+	ck_log("L:b1 S:b>phone T:b=ok E:delivered L:wait R:3600000 ");
+}
+END_TEST
+
+START_TEST(unfit_client_passed_over)
+{
+	world_new();
+	client("one", 200)->fits = 0;
+	client("two", 480);
+	client("three", 200);
+	store_put("a");
+	start(CPM_LEASE_WHEN_DUE);
+	live(1000);
+	ck_log("L:a1 S:a>two N:a1 S:a>three T:a=ok E:delivered L:empty "
+		   "R:3600000 ");
+}
+END_TEST
+
+START_TEST(unfit_and_failed)
+{
+	/* one is not to have it and the other was not there: that was an attempt */
+	world_new();
+	client("one", 200)->fits = 0;
+	client("two", 480);
+	store_put("a");
+	start(CPM_LEASE_WHEN_DUE);
+	live(1000);
+	ck_log("L:a1 S:a>two N:a1 T:a=retry,5000,u,480 E:retry R:5000 ");
+}
+END_TEST
+
+START_TEST(fit_unknown)
+{
+	world_new();
+	client("bob", 200)->fits = CPM_EDOWN;
+	store_put("a");
+	start(CPM_LEASE_WHEN_DUE);
+	ck_log("L:a1 R:5000,a ");
+	ck_assert(!w.active);
+	ck_assert_uint_eq(w.msgs[0].attempts, 0);
+	ck_assert_str_eq(w.lock, "");
+	w.clients[0].fits = 1;
+	live(6000);
+	ck_assert_uint_eq(w.msgs[0].taken, 1);
+}
+END_TEST
+
+/* The database is gone between two clients: what the first was sent counts, or
+ * it would be sent the same every five seconds for ever. */
+START_TEST(fit_unknown_after_sending)
+{
+	world_new();
+	client("one", 480);
+	client("two", 200)->fits = CPM_EDOWN;
+	store_put("a");
+	start(CPM_LEASE_WHEN_DUE);
+	live(1000);
+	ck_log("L:a1 S:a>one N:a1 T:a=retry,5000,u,480 E:retry R:5000 ");
+	live(UINT64_C(24) * 3600 * 1000);
+	ck_assert_uint_eq(w.events[CPM_DELIVER_SENT], conf.max_attempts);
+	ck_assert_int_eq(w.msgs[0].state, 'D');
+}
+END_TEST
+
+START_TEST(fit_unknown_and_again)
+{
+	world_new();
+	client("bob", 200);
+	store_put("a");
+	fail_next(PORT_LEASE, CPM_EDOWN, false, 1);
+	start(CPM_LEASE_WHEN_DUE);
+	/* a registration while the store is away is not forgotten */
+	w.clients[0].fits = CPM_EDOWN;
+	trigger(CPM_LEASE_ALL);
+	live(600);
+	ck_log("L:EDOWN L:a1 R:5000,a L:a1 R:5000,a ");
+}
+END_TEST
+
+START_TEST(many_deferred)
+{
+	world_new();
+	client("phone", 200)->fits = 0;
+	for(int i = 0; i < MSGS_MAX; i++) {
+		char id[16];
+		(void)snprintf(id, sizeof(id), "m%d", i);
+		store_put(id);
+	}
+	/* others wait for this worker: it comes up for air */
+	start(CPM_LEASE_ALL);
+	ck_assert(w.active);
+	ck_assert_uint_lt(w.events[CPM_DELIVER_DEFERRED], MSGS_MAX);
+	live(1000);
+	ck_assert(!w.active);
+	ck_assert_uint_eq(w.events[CPM_DELIVER_DEFERRED], MSGS_MAX);
 }
 END_TEST
 
@@ -1542,6 +1707,7 @@ static void random_step(void)
 			c->codes_at = 0;
 			c->codes[0] = codes[rnd_to(FU_N(codes))];
 			c->codes[1] = 0;
+			c->fits = chance(70) ? 1 : chance(50) ? 0 : CPM_EDOWN;
 			break;
 		}
 		case 4:
@@ -1574,7 +1740,7 @@ START_TEST(random_life)
 {
 	static char uris[4][16];
 
-	for(unsigned seed = 0; seed < 25; seed++) {
+	for(unsigned seed = 0; seed < 40; seed++) {
 		world_new();
 		w.random = (uint64_t)_i * 1000 + seed;
 		conf.max_attempts = 1 + rnd_to(12);
@@ -1594,8 +1760,11 @@ START_TEST(random_life)
 			w.clients[i].codes[0] = 200;
 			w.clients[i].codes[1] = 0;
 			w.clients[i].delay_ms = 10;
+			w.clients[i].fits = 1;
 		}
 		live(UINT64_C(3) * 3600 * 1000);
+		trigger(CPM_LEASE_ALL); /* what is deferred waits for this */
+		live(60000);
 		ck_world();
 		ck_assert(!w.active);
 		ck_assert_str_eq(w.lock, "");
@@ -2273,6 +2442,21 @@ int main(void)
 			message_passes_then_unreachable);
 	fu_case(s, "a forced delivery tries each message once",
 			all_refused_one_by_one);
+	fu_case(s, "a message for none of the clients waits for another, days long",
+			deferred_waits);
+	fu_case(s, "a deferred message lets the next one pass", deferred_is_passed);
+	fu_case(s, "a client that is not to have it is passed over",
+			unfit_client_passed_over);
+	fu_case(s, "a failure beside such a client is an attempt",
+			unfit_and_failed);
+	fu_case(s, "who is to have it cannot be told: it goes back, no attempt",
+			fit_unknown);
+	fu_case(s, "that is an attempt once something was sent",
+			fit_unknown_after_sending);
+	fu_case(s, "a trigger is not forgotten when a message goes back",
+			fit_unknown_and_again);
+	fu_case(s, "many deferred messages are looked at in portions",
+			many_deferred);
 	fu_case(s,
 			"a store lost between answer and settle: sent once, settled "
 			"when it is back",
@@ -2313,7 +2497,7 @@ int main(void)
 	fu_case(s, "clients without a difference keep their order",
 			contact_order_stable);
 	fu_table(s, "whatever fails: in order, once, nothing lost, and an end",
-			random_life, 12);
+			random_life, 20);
 
 	fu_case(s, "a message is accepted as it came", accepted);
 	fu_case(s, "200 is called OK", accepted_200);

@@ -492,6 +492,11 @@ void cpm_decide_recipient(const struct cpm_prefs *prefs,
 		d.deliver_count = f.delivering;
 		d.record_copy = prefs->record_copy;
 	}
+	/* "offline-defer" alone waits for nothing but a client */
+	d.deferred = d.verdict == CPM_VERDICT_STORE
+				 || (d.verdict == CPM_VERDICT_QUEUE
+						 && (f.deferring > 0 || rule_checks_back(&f)
+								 || rule_defers(&f)));
 	d.rule_id =
 			f.has_rule && cpm_pl_starts(cpm_pl_str(d.why), CPM_PL_LIT("user-"))
 					? f.rule.id

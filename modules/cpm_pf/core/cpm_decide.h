@@ -77,6 +77,7 @@ struct cpm_decision
 	const char *warning_text;
 	int64_t rule_id; /* the rule that decided; 0: none did */
 	bool record_copy;
+	bool deferred; /* queue or store: not for the clients of now */
 	size_t deliver_count;
 	uint8_t deliver_to[CPM_CONTACTS_MAX]; /* indexes of clients */
 	bool wants_accept;					  /* 415: tell accept_types */

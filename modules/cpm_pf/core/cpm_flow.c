@@ -345,6 +345,7 @@ int cpm_flow_accept(const struct cpm_accept_ports *ports,
 
 #define STORE_RETRY_MS 500
 #define UNSEND_RETRY_MS 5000
+#define LEASES_MAX 32 /* in one go: others wait for this process */
 
 static const struct
 {
@@ -611,15 +612,6 @@ static void failed(struct cpm_deliver *d, unsigned code)
 	}
 }
 
-/* Gives a message back that was leased and cannot be judged now. */
-static enum next unsend(struct cpm_deliver *d, const struct env *e)
-{
-	(void)e->ports->queue_release(
-			e->ports->ctx, d_aor(d), d_token(d), d_id(d), UNSEND_RETRY_MS);
-	d->locked = false;
-	return wait_until(d, CPM_DELIVER_FINISHED, 0);
-}
-
 static enum next step_send(struct cpm_deliver *d, const struct env *e,
 		const struct cpm_lease *lease)
 {
@@ -644,8 +636,12 @@ static enum next step_send(struct cpm_deliver *d, const struct env *e,
 			takes = e->ports->client_takes(
 					e->ports->ctx, d_aor(d), &contacts[i], &lease->msg);
 		}
+		if(takes < 0 && d->tried_count == 0) {
+			/* cannot be judged now, and nobody was sent anything */
+			return finish_unsent(d, e, d_id(d), UNSEND_RETRY_MS);
+		}
 		if(takes < 0) {
-			return unsend(d, e);
+			break; /* what was sent was an attempt: it counts, or it has no end */
 		}
 		if(takes == 0) {
 			unfit = true;
@@ -760,10 +756,15 @@ static enum next step_settle(struct cpm_deliver *d, const struct env *e)
 static void drive(struct cpm_deliver *d, const struct env *e, enum next next,
 		struct cpm_lease *lease)
 {
+	unsigned leases = 0;
+
 	while(next != NEXT_WAIT) {
 		switch(next) {
 			case NEXT_LEASE:
-				next = step_lease(d, e, lease);
+				next = leases++ < LEASES_MAX
+							   ? step_lease(d, e, lease)
+							   : wait_until(
+									   d, CPM_DELIVER_LEASING, e->now_ms + 1);
 				break;
 			case NEXT_SEND:
 				next = step_send(d, e, lease);

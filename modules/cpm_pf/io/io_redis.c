@@ -15,8 +15,10 @@
  * read and write), knowing whether a single byte of a command has left, and
  * MSG_NOSIGNAL (it uses write(), so a closed peer raises SIGPIPE).
  *
- * A call takes at most connect_timeout_ms (connect, AUTH, SELECT, SCRIPT LOAD)
- * plus cmd_timeout_ms (send, answer).
+ * A call takes at most connect_timeout_ms (connect), and cmd_timeout_ms twice
+ * (AUTH, SELECT and SCRIPT LOAD in one round trip; send and answer). A server
+ * that accepts and then says nothing costs cmd_timeout_ms only once: the
+ * command is not sent.
  *
  * BUGS: the resolver has time-outs of its own; a host name whose DNS server
  * is silent takes longer than connect_timeout_ms. Give an address.
@@ -616,6 +618,11 @@ static int handshake(struct io_redis *r, uint64_t deadline_ms)
 	return CPM_OK;
 }
 
+static uint64_t cmd_deadline(const struct io_redis *r)
+{
+	return io_clock_mono_ms() + r->conf.cmd_timeout_ms;
+}
+
 /* The buffer is used; what the caller wants to send comes afterwards. */
 static int conn_open(struct io_redis *r)
 {
@@ -629,7 +636,7 @@ static int conn_open(struct io_redis *r)
 		r->reader = redisReaderCreate();
 		if(r->reader == NULL)
 			(void)fail(r, CPM_EDOWN, "no memory");
-		else if(handshake(r, deadline) == CPM_OK) {
+		else if(handshake(r, cmd_deadline(r)) == CPM_OK) {
 			out_reset(r);
 			r->rest_until_ms = 0;
 			return CPM_OK;
@@ -713,11 +720,6 @@ static int deliver(
 	r->error[0] = '\0';
 	*reply_r = reply;
 	return CPM_OK;
-}
-
-static uint64_t cmd_deadline(const struct io_redis *r)
-{
-	return io_clock_mono_ms() + r->conf.cmd_timeout_ms;
 }
 
 /* ---------------------------------------------------------------- interface */
