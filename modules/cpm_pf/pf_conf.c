@@ -14,8 +14,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "../../core/cfg/cfg_struct.h"
 #include "../../core/dprint.h"
 #include "../../core/sr_module.h"
+#include "../../core/timer.h"
 
 struct pf_params pf_params = {
 		.redis_connect_timeout_ms = 500,
@@ -385,7 +387,8 @@ static int admin_check(void)
 	}
 	if(pf_params.admin_token_file[0] != '\0'
 			&& access(pf_params.admin_token_file, R_OK) != 0) {
-		LM_ERR("parameter admin_token_file: \"%s\" cannot be read; it takes the "
+		LM_ERR("parameter admin_token_file: \"%s\" cannot be read; it takes "
+			   "the "
 			   "path of a file with lines \"read <token>\" or \"read-write "
 			   "<token>\"\n",
 				pf_params.admin_token_file);
@@ -438,6 +441,46 @@ static struct cpm_pl call_id_host(void)
 	return CPM_PL_LIT("cpm.invalid");
 }
 
+bool pf_conf_of_module(const char *group, const char *name, int *v_r)
+{
+	str g = {(char *)group, (int)strlen(group)};
+	str n = {(char *)name, (int)strlen(name)};
+	cfg_group_t *in = NULL;
+	cfg_mapping_t *var = NULL;
+
+	if(cfg_lookup_var(&g, &n, &in, &var) != 0 || in->handle == NULL
+			|| *in->handle == NULL || CFG_VAR_TYPE(var) != CFG_VAR_INT) {
+		return false;
+	}
+	memcpy(v_r, (char *)*in->handle + var->offset, sizeof(*v_r));
+	return true;
+}
+
+/* What the neighbours are set to, and we must agree with. */
+static void neighbours_read(void)
+{
+	int case_sensitive = 1;
+	int ticks = 0;
+	uint64_t answer_ms;
+
+	/* registrar's users are Bob or bob, and ours must be the same */
+	pf_conf.fold_case =
+			pf_conf_of_module("registrar", "case_sensitive", &case_sensitive)
+			&& !case_sensitive;
+	/* a delivery that counts as dead while tm still waits for its answer
+	 * would meet its own successor at the client */
+	if(pf_conf_of_module("tm", "fr_timer", &ticks)) {
+		answer_ms = TICKS_TO_MS((uint64_t)ticks) + 2000;
+		if(pf_conf.deliver.lease_ms < answer_ms) {
+			LM_NOTICE("parameter lease_time: %d is raised to %llu ms, as tm "
+					  "waits %llu ms for an answer (fr_timer)\n",
+					pf_params.lease_time, (unsigned long long)answer_ms,
+					(unsigned long long)(answer_ms - 2000));
+			pf_conf.deliver.lease_ms = answer_ms;
+		}
+	}
+}
+
 int pf_conf_check(void)
 {
 	struct cpm_accept_conf *a = &pf_conf.accept;
@@ -484,5 +527,6 @@ int pf_conf_check(void)
 	d->max_attempts = (unsigned)pf_params.max_attempts;
 	d->dedup_ms = (uint64_t)pf_params.dedup_time * 1000;
 	d->check_max_ms = (uint64_t)pf_params.check_interval * 1000;
+	neighbours_read();
 	return 0;
 }

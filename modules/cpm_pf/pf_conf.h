@@ -97,6 +97,7 @@ struct pf_conf
 	enum pf_identity identity[3]; /* in the order in which they are asked */
 	size_t identity_count;
 	bool isf_rewrite; /* isf_mode ruri */
+	bool fold_case;	  /* registrar files users in lower case */
 	bool admin;		  /* admin_listen is not empty */
 	char worker_path[512];
 };
@@ -111,6 +112,10 @@ int pf_conf_trusted_param(unsigned int type, void *val);
 
 /* Whether an address (4 or 16 bytes) is one of trusted_peers. */
 bool pf_conf_is_trusted(const unsigned char *addr, unsigned len);
+
+/* A number of another module's runtime configuration (cfg.get), as it is when
+ * Kamailio starts. false: there is no such module or variable. */
+bool pf_conf_of_module(const char *group, const char *name, int *v_r);
 
 /* Checks all, fills pf_conf. 0; -1: a parameter is wrong, and the log says
  * which and what it takes. */

@@ -486,15 +486,21 @@ static int shard_expired(unsigned shard)
 	return rc;
 }
 
+/* Every shard of ours, beginning with the next one each time, so that none
+ * starves when there is more to do than can be done. */
 static void sweep(void)
 {
-	unsigned shard;
+	static unsigned first;
+	unsigned i, shard;
 	uint32_t slot;
+	int rc = CPM_OK;
 
 	for(slot = 0; slot < pf_conf.delivery_parallel; slot++) {
 		slot_look(slot);
 	}
-	for(shard = 0; shard < CPM_QUEUE_SHARDS; shard++) {
+	first++;
+	for(i = 0; i < CPM_QUEUE_SHARDS; i++) {
+		shard = (first + i) % CPM_QUEUE_SHARDS;
 		if(pf_hint_worker_of_shard(shard) != self) {
 			continue;
 		}
@@ -503,7 +509,11 @@ static void sweep(void)
 		if(pending.count > 4 * (size_t)pf_conf.delivery_parallel) {
 			return;
 		}
-		if(shard_expired(shard) != CPM_OK || shard_claim(shard) != CPM_OK) {
+		rc = shard_expired(shard);
+		if(rc != CPM_EDOWN && rc != CPM_EUNSURE) {
+			rc = shard_claim(shard);
+		}
+		if(rc == CPM_EDOWN || rc == CPM_EUNSURE) {
 			return; /* Redis is down: again in a second */
 		}
 	}
@@ -517,6 +527,9 @@ static void start(unsigned index)
 	self = index;
 	/* Kamailio's main process is our life: without it nobody would stop us */
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if(pf_store() == NULL) {
+		exit(-1);
+	}
 	job_of_slot = calloc(pf_conf.delivery_parallel, sizeof(*job_of_slot));
 	if(job_of_slot == NULL) {
 		LM_CRIT("delivery: no memory\n");

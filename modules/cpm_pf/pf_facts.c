@@ -38,6 +38,7 @@ int pf_facts_aor(struct cpm_pl uri, char *buf, struct cpm_pl *aor_r)
 	struct cpm_pl aor;
 	struct cpm_wr w;
 	int rc = cpm_aor_canon(uri, buf, CPM_AOR_MAX, &aor, NULL);
+	size_t i;
 
 	if(rc == CPM_OK && cpm_pl_starts(aor, CPM_PL_LIT("tel:+"))
 			&& pf_conf.domain_count > 0) {
@@ -47,6 +48,18 @@ int pf_facts_aor(struct cpm_pl uri, char *buf, struct cpm_pl *aor_r)
 		cpm_wr_chr(&w, '@');
 		cpm_wr_pl_put(&w, pf_conf.domains[0]);
 		rc = cpm_aor_canon(cpm_wr_pl(&w), buf, CPM_AOR_MAX, &aor, NULL);
+	}
+	if(rc == CPM_OK && pf_conf.fold_case && aor.p != buf) {
+		memmove(buf, aor.p, aor.n);
+		aor.p = buf;
+	}
+	for(i = 0; rc == CPM_OK && pf_conf.fold_case && i < aor.n; i++) {
+		/* but the two digits of an escape, which are upper case */
+		if(buf[i] == '%') {
+			i += 2;
+		} else if(buf[i] >= 'A' && buf[i] <= 'Z') {
+			buf[i] = (char)(buf[i] + 32);
+		}
 	}
 	if(rc == CPM_OK) {
 		*aor_r = aor;

@@ -68,7 +68,7 @@ void pf_facts_originator(struct pf_facts *f, struct cpm_pl aor);
  * by parameter identity. Sets f->m.originator, or leaves it empty. */
 void pf_facts_sender(struct pf_facts *f, struct sip_msg *msg);
 
-/* Canonical AoR of a URI; a global tel: number becomes a user of the first
+/* Canonical AoR of a URI, in lower case where registrar's users are; a global tel: number becomes a user of the first
  * home domain, since that is what the number's user is registered as.
  * CPM_OK, or as cpm_aor_canon. buf: CPM_AOR_MAX. */
 int pf_facts_aor(struct cpm_pl uri, char *buf, struct cpm_pl *aor_r);

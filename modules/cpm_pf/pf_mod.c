@@ -138,7 +138,8 @@ static int mod_init(void)
 	}
 	processes = (int)pf_conf.delivery_workers + (pf_conf.admin ? 1 : 0);
 	register_procs(processes);
-	cfg_register_child(processes);
+	/* the nursery reads no runtime configuration */
+	cfg_register_child((int)pf_conf.delivery_workers);
 	return 0;
 }
 

@@ -129,6 +129,7 @@ static void worker_start(struct worker *w)
 	w->started_ms = io_clock_mono_ms();
 	if(conf_fd < 0) {
 		LM_ERR("nursery: no memory for the configuration of %s\n", w->role);
+		w->start_at_ms = w->started_ms + BACKOFF_MAX_MS;
 		return;
 	}
 	pid = fork();

@@ -144,7 +144,9 @@ static void caps_note(struct ucontact *c)
 static void on_contact(struct ucontact *c, int type, void *param)
 {
 	char buf[CPM_AOR_MAX];
+	enum cpm_lease_force force;
 	struct cpm_pl aor;
+	size_t i, n;
 
 	if(c->aor == NULL || c->domain == NULL
 			|| !cpm_pl_eq(
@@ -152,19 +154,23 @@ static void on_contact(struct ucontact *c, int type, void *param)
 		return;
 	}
 	caps_note(c);
-	if(!pf_params.register_trigger
-			|| cpm_ulname_to_aor(pl_of(*c->aor), ul.use_domain != 0,
-					   pf_conf.domain_count > 0 ? pf_conf.domains[0]
-												: CPM_PL_NULL,
-					   buf, sizeof(buf), &aor)
-					   != CPM_OK) {
+	if(!pf_params.register_trigger) {
 		return;
 	}
 	/* A new binding: the user came back, nothing is to wait for. A refresh
 	 * says only that the client is there: it ends the wait of what could not
 	 * reach it, not of what it refused. */
-	pf_hint_user(PF_HINT_REGISTERED, aor,
-			(type & UL_CONTACT_INSERT) ? CPM_LEASE_ALL : CPM_LEASE_UNREACHABLE);
+	force = (type & UL_CONTACT_INSERT) ? CPM_LEASE_ALL : CPM_LEASE_UNREACHABLE;
+	/* without domains in the table, a name is a user of each of ours */
+	n = ul.use_domain || pf_conf.domain_count == 0 ? 1 : pf_conf.domain_count;
+	for(i = 0; i < n; i++) {
+		if(cpm_ulname_to_aor(pl_of(*c->aor), ul.use_domain != 0,
+				   pf_conf.domain_count > 0 ? pf_conf.domains[i] : CPM_PL_NULL,
+				   buf, sizeof(buf), &aor)
+				== CPM_OK) {
+			pf_hint_user(PF_HINT_REGISTERED, aor, force);
+		}
+	}
 }
 
 int pf_usrloc_init(void)

@@ -14,11 +14,22 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 readonly here
 readonly parts=(decide)
+readonly module=${CPM_MODULE:-$here/../../modules/cpm_pf/cpm_pf.so}
 
 die()
 {
 	printf 'bench: %s\n' "$*" >&2
 	exit 1
+}
+
+# As the compiler wrote it into the debug information.
+optimisation()
+{
+	local found
+	found=$(readelf --debug-dump=info "$module" 2>/dev/null |
+		grep -o 'DW_AT_producer.*' | grep -oE -- '-O[0-9a-z]+' | sort -u |
+		tr -d '\n')
+	echo "${found:-no optimisation}"
 }
 
 conditions()
@@ -30,8 +41,9 @@ conditions()
 		"${model:-$(uname -m)}" "$(uname -r)"
 	printf 'load      %s (1 min before)\n' "$(cut -d ' ' -f 1 /proc/loadavg)"
 	printf 'Kamailio  %s\n' "$(kamailio -v | head -n 1)"
-	printf 'cpm_pf    %s\n' "$(git -C "$here" describe --always --dirty \
-		2>/dev/null || echo unknown)"
+	printf 'cpm_pf    %s, compiled with %s\n' \
+		"$(git -C "$here" describe --always --dirty 2>/dev/null ||
+			echo unknown)" "$(optimisation)"
 }
 
 PATH=$PATH:/usr/sbin

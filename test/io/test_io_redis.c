@@ -631,7 +631,8 @@ START_TEST(stalled_before_connect)
 	uint64_t from = io_clock_mono_ms();
 	ck_fails(r, "INCR n", CPM_EDOWN);
 	uint64_t took = io_clock_mono_ms() - from;
-	ck_assert_uint_ge(took, 290);
+	/* it accepts, and says nothing: the time of a command, and only once */
+	ck_assert_uint_ge(took, 190);
 	ck_assert_uint_lt(took, 5000);
 	redis_resume(&server);
 	rest();

@@ -1004,7 +1004,8 @@ START_TEST(sender_rows)
 	w.s.has_conversation_id = false;
 	expect_sender(&w, 400, "no-conversation-id", 0, NULL);
 	ck_assert_str_eq(decide_sender(&w).reason, "Missing Conversation-ID");
-	strcpy(w.policy.accept_types, "image/*");
+	cpm_pl_cstr(cpm_pl_str("image/*"), w.policy.accept_types,
+			sizeof(w.policy.accept_types));
 	expect_sender(&w, 415, "policy-type", 0, NULL);
 	w.policy.max_size = 99;
 	expect_sender(&w, 403, "policy-size", 133, "Size exceeded");
@@ -1079,17 +1080,19 @@ static bool naive_type(const char *pattern, struct cpm_pl value)
 
 static bool naive_accepts(const char *list, struct cpm_pl value)
 {
-	char copy[256];
-	char *item;
+	char item[256];
+	size_t n;
 
 	if(list[0] == '\0') {
 		return true;
 	}
-	strcpy(copy, list);
-	for(item = strtok(copy, ", "); item != NULL; item = strtok(NULL, ", ")) {
-		if(naive_type(item, value)) {
+	while(*list != '\0') {
+		n = strcspn(list, ", ");
+		cpm_pl_cstr(cpm_pl(list, n), item, sizeof(item));
+		if(n > 0 && naive_type(item, value)) {
 			return true;
 		}
+		list += n + (list[n] != '\0');
 	}
 	return false;
 }
@@ -1461,7 +1464,8 @@ static struct cpm_policy random_policy(void)
 	p.allow_send = !one_in(4);
 	p.require_ids = one_in(4);
 	if(one_in(4)) {
-		strcpy(p.accept_types, some_lists[draw(FU_N(some_lists))]);
+		cpm_pl_cstr(cpm_pl_str(some_lists[draw(FU_N(some_lists))]),
+				p.accept_types, sizeof(p.accept_types));
 	}
 	p.deliver_max_count = one_in(2) ? draw(4) : 0;
 	for(size_t i = 0; i < p.deliver_max_count; i++) {

@@ -668,14 +668,22 @@ static enum next step_send(struct cpm_deliver *d, const struct env *e,
 	return NEXT_FAILED;
 }
 
+/* Attempts that refreshes of a registration brought on before their time do
+ * not wear a message out: a client that registers every minute and answers
+ * nothing would end it in minutes instead of hours. */
+static bool is_worn_out(const struct cpm_deliver *d, const struct env *e)
+{
+	return d->attempt >= e->conf->max_attempts
+		   && d->force != CPM_LEASE_UNREACHABLE;
+}
+
 static enum next step_failed(struct cpm_deliver *d, const struct env *e)
 {
 	if(d->fail_class == 0) {
 		/* the client went away before anything was sent: no attempt was made */
 		return finish_unsent(d, e, d_id(d), e->conf->check_max_ms);
 	}
-	d->how = d->attempt >= e->conf->max_attempts ? CPM_SETTLE_DEAD
-												 : CPM_SETTLE_RETRY;
+	d->how = is_worn_out(d, e) ? CPM_SETTLE_DEAD : CPM_SETTLE_RETRY;
 	return NEXT_SETTLE;
 }
 
