@@ -45,6 +45,7 @@ struct job
 	bool active;
 	uint64_t due_ms; /* pending: when to start */
 	enum cpm_lease_force force;
+	uint64_t since_ms; /* when what forces it happened */
 	bool has_slot;
 	uint32_t slot;
 	struct cpm_deliver d; /* active; before that only aor is set */
@@ -192,11 +193,11 @@ static int port_takes(void *ctx, struct cpm_pl aor,
 }
 
 static int port_lease(void *ctx, struct cpm_pl aor, struct cpm_pl token,
-		uint64_t lease_ms, enum cpm_lease_force force,
+		uint64_t lease_ms, enum cpm_lease_force force, uint64_t age_ms,
 		struct cpm_lease *lease_r)
 {
-	return pf_store_note("lease",
-			io_queue_lease(pf_store(), aor, token, lease_ms, force, lease_r));
+	return pf_store_note("lease", io_queue_lease(pf_store(), aor, token,
+										  lease_ms, force, age_ms, lease_r));
 }
 
 static int port_renew(void *ctx, struct cpm_pl aor, struct cpm_pl token,
@@ -322,7 +323,7 @@ static void job_start(struct job *j)
 	list_append(&active, j);
 	job_now = j;
 	cpm_deliver_start(&j->d, &ports, &pf_conf.deliver, cpm_pl(aor, aor_len),
-			cpm_wr_pl(&w), j->force, io_clock_mono_ms());
+			cpm_wr_pl(&w), j->force, j->since_ms, io_clock_mono_ms());
 	job_look(j);
 }
 
@@ -346,18 +347,19 @@ static void job_tick(struct job *j, uint64_t now_ms)
 }
 
 /* Something speaks for a look at this user's queue. */
-static void trigger(
-		struct cpm_pl aor, enum cpm_lease_force force, uint64_t due_ms)
+static void trigger(struct cpm_pl aor, enum cpm_lease_force force,
+		uint64_t since_ms, uint64_t due_ms)
 {
 	struct job *j = job_find(aor);
 
 	if(j != NULL && j->active) {
-		cpm_deliver_again(&j->d, force);
+		cpm_deliver_again(&j->d, force, since_ms);
 		return;
 	}
 	if(j != NULL) {
-		if(force > j->force) {
+		if(force >= j->force) {
 			j->force = force;
+			j->since_ms = since_ms;
 		}
 		return;
 	}
@@ -367,6 +369,7 @@ static void trigger(
 		return;
 	}
 	j->force = force;
+	j->since_ms = since_ms;
 	j->due_ms = due_ms;
 	list_append(&pending, j);
 }
@@ -401,7 +404,7 @@ static void hints_read(void)
 		}
 		/* a client that has just registered is given the time to get the
 		 * answer to its REGISTER, and several triggers become one */
-		trigger(cpm_pl(h.aor, h.aor_len), (enum cpm_lease_force)h.force,
+		trigger(cpm_pl(h.aor, h.aor_len), (enum cpm_lease_force)h.force, now_ms,
 				now_ms
 						+ (h.kind == PF_HINT_REGISTERED
 										? pf_conf.register_delay_ms
@@ -459,7 +462,8 @@ static int shard_claim(unsigned shard)
 	for(i = 0; i < count; i++) {
 		if(users[i].n <= CPM_AOR_MAX) {
 			memcpy(copies[i], users[i].p, users[i].n);
-			trigger(cpm_pl(copies[i], users[i].n), CPM_LEASE_WHEN_DUE, now_ms);
+			trigger(cpm_pl(copies[i], users[i].n), CPM_LEASE_WHEN_DUE, now_ms,
+					now_ms);
 		}
 	}
 	return CPM_OK;

@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 
+#include "core/cpm_wr.h"
 #include "pf_conf.h"
 #include "pf_facts.h"
 #include "pf_sip.h"
@@ -24,6 +25,11 @@
 #define RETRY_AFTER_S 5
 
 static sl_api_t slb;
+
+static struct cpm_pl pl_of(str s)
+{
+	return s.s != NULL && s.len > 0 ? cpm_pl(s.s, (size_t)s.len) : CPM_PL_NULL;
+}
 
 /* The last outcome, and of which request. */
 static struct pf_outcome last;
@@ -120,11 +126,9 @@ int pf_outcome_reply(struct sip_msg *msg)
 /* ---------------------------------------------------------------- notes */
 
 static str note_names[PF_NOTE_COUNT_] = {
-		[PF_NOTE_RECIPIENT] = str_init("cpm_pf:recipient"),
 		[PF_NOTE_SENDER] = str_init("cpm_pf:sender"),
 		[PF_NOTE_SERVICE] = str_init("cpm_pf:service"),
-		[PF_NOTE_CALLED] = str_init("cpm_pf:called"),
-		[PF_NOTE_DEFERRED] = str_init("cpm_pf:deferred"),
+		[PF_NOTE_ROUTE_] = str_init("cpm_pf:route"),
 };
 
 static avp_t *note_find(enum pf_note note, avp_value_t *v)
@@ -141,18 +145,21 @@ int pf_note_set(enum pf_note note, struct cpm_pl value)
 	avp_name_t name;
 	avp_t *old = note_find(note, &v);
 
-	if(old != NULL) {
-		destroy_avp(old);
-	}
-	if(value.n == 0) {
+	if(old != NULL && value.n > 0 && cpm_pl_eq(pl_of(v.s), value)) {
 		return 0;
 	}
-	name.s = note_names[note];
-	v.s.s = (char *)value.p;
-	v.s.len = (int)value.n;
-	if(add_avp(AVP_NAME_STR | AVP_VAL_STR, name, v) < 0) {
-		LM_ERR("script: no memory for a note\n");
-		return -1;
+	if(value.n > 0) {
+		name.s = note_names[note];
+		v.s.s = (char *)value.p;
+		v.s.len = (int)value.n;
+		if(add_avp(AVP_NAME_STR | AVP_VAL_STR, name, v) < 0) {
+			LM_ERR("script: no memory for a note\n");
+			return -1;
+		}
+	}
+	/* only now: the value may be part of it */
+	if(old != NULL) {
+		destroy_avp(old);
 	}
 	return 0;
 }
@@ -167,9 +174,25 @@ struct cpm_pl pf_note_get(enum pf_note note)
 	return cpm_pl(v.s.s, (size_t)v.s.len);
 }
 
-static struct cpm_pl pl_of(str s)
+/* As text: a letter for "deferred", then the AoR. */
+int pf_note_route_set(struct pf_note_route route)
 {
-	return s.s != NULL && s.len > 0 ? cpm_pl(s.s, (size_t)s.len) : CPM_PL_NULL;
+	char buf[1 + CPM_AOR_MAX];
+	struct cpm_wr w;
+
+	cpm_wr_init(&w, buf, sizeof(buf));
+	cpm_wr_chr(&w, route.deferred ? 'd' : '-');
+	cpm_wr_pl_put(&w, route.aor);
+	return cpm_wr_ok(&w) ? pf_note_set(PF_NOTE_ROUTE_, cpm_wr_pl(&w)) : -1;
+}
+
+struct pf_note_route pf_note_route_get(void)
+{
+	struct cpm_pl text = pf_note_get(PF_NOTE_ROUTE_);
+	struct pf_note_route route = {cpm_pl_from(text, 1), false};
+
+	route.deferred = text.n > 0 && text.p[0] == 'd';
+	return route;
 }
 
 /* ---------------------------------------------------------------- $cpm() */

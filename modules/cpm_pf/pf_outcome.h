@@ -53,11 +53,9 @@ int pf_outcome_reply(struct sip_msg *msg);
 /* Notes that live as long as the transaction. */
 enum pf_note
 {
-	PF_NOTE_RECIPIENT, /* canonical AoR that the message is for */
-	PF_NOTE_SENDER,	   /* canonical AoR of the authorised sender */
-	PF_NOTE_SERVICE,   /* URN that was asserted for it */
-	PF_NOTE_CALLED,	   /* the request's headers are those for clients */
-	PF_NOTE_DEFERRED,  /* its recipient wants it later, or to be asked */
+	PF_NOTE_SENDER,	 /* canonical AoR of the authorised sender */
+	PF_NOTE_SERVICE, /* URN that was asserted for it */
+	PF_NOTE_ROUTE_,	 /* by the functions below */
 	PF_NOTE_COUNT_
 };
 
@@ -65,6 +63,19 @@ enum pf_note
 int pf_note_set(enum pf_note note, struct cpm_pl value);
 /* Empty: none. Borrowed from the AVP. */
 struct cpm_pl pf_note_get(enum pf_note note);
+
+/* What was last decided for the recipient. One note, since each costs a piece
+ * of shared memory. */
+struct pf_note_route
+{
+	struct cpm_pl aor; /* canonical AoR that the message is for */
+	bool deferred;	   /* its recipient wants it later, or to be asked */
+};
+
+/* 0, or -1: no memory (logged). aor may be what pf_note_route_get gave. */
+int pf_note_route_set(struct pf_note_route route);
+/* An empty aor: nothing was decided. Borrowed from the AVP. */
+struct pf_note_route pf_note_route_get(void);
 
 int pf_outcome_pv_parse_name(pv_spec_p sp, str *in);
 int pf_outcome_pv_get(struct sip_msg *msg, pv_param_t *param, pv_value_t *res);

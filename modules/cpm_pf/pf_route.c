@@ -96,20 +96,28 @@ static int refuse(struct sip_msg *msg, int rc, const struct cpm_decision *d,
 
 /* ----------------------------------------------------- header manipulation */
 
+/* What is to become of the request's headers are lumps in msg->add_rm; tm keeps
+ * those of the request route with the transaction, and every failure route gets
+ * a copy of them. So what was done for a client must be told from the rest, to
+ * be taken back when the next that gets the request is the ISF. It has this
+ * type, which is copied with the lump, and which no header has. */
+#define TYPE_ANY HDR_OTHER_T
+#define TYPE_CLIENT HDR_EOH_T
+
 static bool is_named(const struct hdr_field *h, const char *name)
 {
 	return cpm_pl_ieq(pl_of(h->name), cpm_pl_str(name));
 }
 
-static int header_add(
-		struct sip_msg *msg, const char *name, struct cpm_pl value)
+static int header_add(struct sip_msg *msg, const char *name,
+		struct cpm_pl value, hdr_types_t type)
 {
 	size_t cap = strlen(name) + value.n + 4;
 	char *line = pkg_malloc(cap);
 	struct lump *anchor;
 	struct cpm_wr w;
 
-	anchor = anchor_lump(msg, (int)(msg->unparsed - msg->buf), 0, 0);
+	anchor = anchor_lump(msg, (int)(msg->unparsed - msg->buf), 0, type);
 	if(line == NULL || anchor == NULL) {
 		if(line != NULL) {
 			pkg_free(line);
@@ -122,7 +130,7 @@ static int header_add(
 	cpm_wr_str(&w, ": ");
 	cpm_wr_pl_put(&w, value);
 	cpm_wr_str(&w, "\r\n");
-	if(insert_new_lump_before(anchor, line, (int)w.n, 0) == NULL) {
+	if(insert_new_lump_before(anchor, line, (int)w.n, type) == NULL) {
 		pkg_free(line);
 		PKG_MEM_ERROR;
 		return -1;
@@ -130,10 +138,64 @@ static int header_add(
 	return 0;
 }
 
-static int header_remove(struct sip_msg *msg, const struct hdr_field *h)
+/* Nothing is done to a header that is removed already, by whomever. */
+static int header_remove(
+		struct sip_msg *msg, const struct hdr_field *h, hdr_types_t type)
 {
-	return del_lump(msg, (int)(h->name.s - msg->buf), h->len, 0) != NULL ? 0
-																		 : -1;
+	int offset = (int)(h->name.s - msg->buf);
+	const struct lump *l;
+
+	for(l = msg->add_rm; l != NULL; l = l->next) {
+		if(l->op == LUMP_DEL && l->u.offset == offset && l->len >= h->len) {
+			return 0;
+		}
+	}
+	return del_lump(msg, offset, h->len, type) != NULL ? 0 : -1;
+}
+
+/* Whether a header has been added for clients. */
+static bool is_client_header(const struct lump *l)
+{
+	return l->op == LUMP_ADD && l->type == TYPE_CLIENT && l->len > 0;
+}
+
+static bool has_client_header(const struct sip_msg *msg)
+{
+	const struct lump *l, *r;
+
+	for(l = msg->add_rm; l != NULL; l = l->next) {
+		for(r = l->before; r != NULL; r = r->before) {
+			if(is_client_header(r)) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+/* Takes back what was done for clients, and nothing else.
+ *
+ * In a failure route the lumps lie in the one block of shared memory that is
+ * tm's copy of the request for this run of the route (fake_req() in tm's
+ * t_reply.c): nobody else sees them, the transaction's own are as they were,
+ * and tm frees the block as a whole. In the request route they are pkg memory
+ * of the request's. So as to hold for both, a lump only loses its effect where
+ * it is; it stays in its list, and who frees it still does. */
+static void client_headers_undo(struct sip_msg *msg)
+{
+	struct lump *l, *r;
+
+	for(l = msg->add_rm; l != NULL; l = l->next) {
+		if(l->op == LUMP_DEL && l->type == TYPE_CLIENT) {
+			l->op = LUMP_NOP;
+			l->len = 0;
+		}
+		for(r = l->before; r != NULL; r = r->before) {
+			if(is_client_header(r)) {
+				r->len = 0;
+			}
+		}
+	}
 }
 
 /* ---------------------------------------------------------- cpm_authorize */
@@ -145,7 +207,7 @@ static int service_assert(struct sip_msg *msg, const struct pf_facts *f)
 
 	for(h = msg->headers; h != NULL; h = h->next) {
 		if((is_named(h, "P-Preferred-Service") || pf_facts_is_forged(f, h))
-				&& header_remove(msg, h) < 0) {
+				&& header_remove(msg, h, TYPE_ANY) < 0) {
 			return -1;
 		}
 	}
@@ -153,7 +215,8 @@ static int service_assert(struct sip_msg *msg, const struct pf_facts *f)
 			|| (f->has_asserted_service && f->trusted_peer)) {
 		return 0;
 	}
-	if(header_add(msg, "P-Asserted-Service", f->preferred_service) < 0) {
+	if(header_add(msg, "P-Asserted-Service", f->preferred_service, TYPE_ANY)
+			< 0) {
 		return -1;
 	}
 	return pf_note_set(PF_NOTE_SERVICE, f->preferred_service);
@@ -211,7 +274,8 @@ int pf_route_authorize(struct sip_msg *msg, char *unused1, char *unused2)
 
 /* ---------------------------------------------------------- interworking */
 
-/* Next hop is the ISF; the request stays as it is. */
+/* Next hop is the ISF; the request goes there as it came, whatever a client was
+ * to see of it that has been tried before. */
 static int isf_set(struct sip_msg *msg)
 {
 	char buf[600];
@@ -219,6 +283,7 @@ static int isf_set(struct sip_msg *msg)
 	struct cpm_wr w;
 	str path;
 
+	client_headers_undo(msg);
 	clear_branches();
 	/* that takes the Request-URI for used up, and it is the only branch */
 	ruri_mark_new();
@@ -375,14 +440,15 @@ static int forged_remove(struct sip_msg *msg, const struct pf_facts *f)
 
 	for(h = msg->headers; h != NULL && pf_note_get(PF_NOTE_SENDER).n == 0;
 			h = h->next) {
-		if(pf_facts_is_forged(f, h) && header_remove(msg, h) < 0) {
+		if(pf_facts_is_forged(f, h) && header_remove(msg, h, TYPE_ANY) < 0) {
 			return -1;
 		}
 	}
 	return 0;
 }
 
-/* What the clients are to see, and not to see. */
+/* What the clients are to see, and not to see. In a failure route the request
+ * may have all that from the request route; it is done once. */
 static int headers_deliver(
 		struct sip_msg *msg, const struct pf_facts *f, struct cpm_pl called)
 {
@@ -390,34 +456,27 @@ static int headers_deliver(
 	struct hdr_field *h;
 	struct cpm_wr w;
 
-	/* in a failure route the request has what the request route added; what
-	 * is added there is of one branch, and is added again for the next */
-	if(pf_note_get(PF_NOTE_CALLED).n > 0) {
-		return 0;
-	}
-	if(pf_params.insert_called_party_id && !f->has_called_party_id) {
+	if(pf_params.insert_called_party_id && !f->has_called_party_id
+			&& !has_client_header(msg)) {
 		cpm_wr_init(&w, buf, sizeof(buf));
 		cpm_wr_chr(&w, '<');
 		cpm_wr_pl_put(&w, called);
 		cpm_wr_chr(&w, '>');
 		if(!cpm_wr_ok(&w)
-				|| header_add(msg, "P-Called-Party-ID", cpm_wr_pl(&w)) < 0) {
+				|| header_add(
+						   msg, "P-Called-Party-ID", cpm_wr_pl(&w), TYPE_CLIENT)
+						   < 0) {
 			return -1;
 		}
 	}
 	for(h = msg->headers; h != NULL; h = h->next) {
 		if(!pf_facts_is_forged(f, h) && f->withheld && !pf_params.trust_clients
 				&& cpm_msg_header_identity(pl_of(h->name))
-				&& header_remove(msg, h) < 0) {
+				&& header_remove(msg, h, TYPE_CLIENT) < 0) {
 			return -1;
 		}
 	}
-	if(forged_remove(msg, f) < 0) {
-		return -1;
-	}
-	return get_route_type() == REQUEST_ROUTE
-				   ? pf_note_set(PF_NOTE_CALLED, CPM_PL_LIT("1"))
-				   : 0;
+	return forged_remove(msg, f);
 }
 
 static int deliver(struct sip_msg *msg, const struct pf_facts *f,
@@ -481,11 +540,6 @@ static int verdict_set(struct sip_msg *msg, const struct pf_facts *f,
 		case CPM_VERDICT_UNKNOWN:
 			pf_stat(CPM_STAT_unknown);
 			return refuse(msg, -3, d, policy);
-	}
-	if(pf_note_set(
-			   PF_NOTE_DEFERRED, d->deferred ? CPM_PL_LIT("1") : CPM_PL_NULL)
-			< 0) {
-		return cannot_tell(msg, "no-memory");
 	}
 	rc = set(msg, rc, 0, "", d->why);
 	pf_outcome_get(msg)->verdict = d->verdict;
@@ -554,7 +608,7 @@ int pf_route_ki_recipient_aor(struct sip_msg *msg, str *aor_text)
 	LM_DBG("route: %s aor=%.*s why=%s clients=%u rule=%lld\n",
 			cpm_verdict_name(d.verdict), (int)aor.n, aor.p, d.why,
 			(unsigned)count, (long long)d.rule_id);
-	if(pf_note_set(PF_NOTE_RECIPIENT, aor) < 0) {
+	if(pf_note_route_set((struct pf_note_route){aor, d.deferred}) < 0) {
 		return cannot_tell(msg, "no-memory");
 	}
 	return verdict_set(msg, &f, &d, &policy, contacts);

@@ -36,7 +36,7 @@ struct cpm_pl pf_sip_target(struct sip_msg *msg)
 
 struct cpm_pl pf_sip_recipient(struct sip_msg *msg)
 {
-	struct cpm_pl noted = pf_note_get(PF_NOTE_RECIPIENT);
+	struct cpm_pl noted = pf_note_route_get().aor;
 
 	return noted.n > 0 ? noted : pf_sip_target(msg);
 }
@@ -171,7 +171,7 @@ static void facts_take(struct pf_sip *s, struct sip_msg *msg)
 	s->in.anonymous = s->facts.m.anonymous;
 	s->in.large = s->facts.m.kind == CPM_KIND_LARGE;
 	s->in.privacy = s->facts.withheld ? CPM_PL_LIT("id") : CPM_PL_NULL;
-	s->in.deferred = pf_note_get(PF_NOTE_DEFERRED).n > 0;
+	s->in.deferred = pf_note_route_get().deferred;
 }
 
 int pf_sip_init(struct pf_sip *s, struct sip_msg *msg, const char **why_r)

@@ -110,7 +110,7 @@ static int do_lease(struct io_queue *q, const struct words *w)
 {
 	struct cpm_lease lease;
 	int rc = io_queue_lease(
-			q, w->v[1], w->v[2], num(w->v[3]), CPM_LEASE_ALL, &lease);
+			q, w->v[1], w->v[2], num(w->v[3]), CPM_LEASE_ALL, 0, &lease);
 
 	return rc == CPM_OK && lease.status != CPM_LEASE_OK ? CPM_ENOENT : rc;
 }

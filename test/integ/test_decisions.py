@@ -572,9 +572,6 @@ def test_the_client_that_takes_the_rest_gets_it_when_another_fails_and_defers(
 # --------------------------------------------------- modes that are set
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError,
-                   reason="the REGISTER of before is still waiting for its "
-                   "delivery, and forces what came after it")
 def test_a_client_that_has_just_registered_hears_nothing_either(
         tmp_path, user):
     database = databases.Sqlite(str(tmp_path)).create()

@@ -198,7 +198,7 @@ static struct cpm_lease lease_res;
 static int lease(const char *token, enum cpm_lease_force force)
 {
 	int rc = io_queue_lease(
-			q, BOB, cpm_pl_str(token), LEASE_MS, force, &lease_res);
+			q, BOB, cpm_pl_str(token), LEASE_MS, force, 0, &lease_res);
 
 	return rc == CPM_OK ? (int)lease_res.status : rc;
 }
@@ -533,7 +533,7 @@ START_TEST(lease_expires_by_clock)
 	io_queue_set_now(q, 0);
 	ck_assert_int_eq(put("a", "x"), CPM_PUT_QUEUED);
 	ck_assert_int_eq(
-			io_queue_lease(q, BOB, LIT("t1"), 300, CPM_LEASE_WHEN_DUE, &l),
+			io_queue_lease(q, BOB, LIT("t1"), 300, CPM_LEASE_WHEN_DUE, 0, &l),
 			CPM_OK);
 	ck_assert_int_eq((int)l.status, CPM_LEASE_OK);
 	ck_assert_int_eq(lease("t2", CPM_LEASE_WHEN_DUE), CPM_LEASE_BUSY);
@@ -700,6 +700,79 @@ START_TEST(deferred)
 	ck_assert_int_eq(delivered("t2", "a"), CPM_OK);
 	ck_assert_int_eq(release("t2", ""), CPM_OK);
 	ck_nothing_left();
+	end();
+}
+END_TEST
+
+static int put_deferred(const char *id)
+{
+	struct cpm_pl pl = cpm_pl_str(id);
+	struct cpm_put put = {.aor = BOB,
+			.id = pl,
+			.blob = blob_of(BOB, pl, LIT("x"), 0),
+			.check_in_ms = 5000,
+			.deferred = true};
+	int rc = io_queue_put(q, &put, &put_res);
+
+	return rc == CPM_OK ? (int)put_res.status : rc;
+}
+
+static int lease_aged(
+		const char *token, enum cpm_lease_force force, uint64_t age_ms)
+{
+	int rc = io_queue_lease(
+			q, BOB, cpm_pl_str(token), LEASE_MS, force, age_ms, &lease_res);
+
+	return rc == CPM_OK ? (int)lease_res.status : rc;
+}
+
+START_TEST(deferred_waits)
+{
+	struct cpm_queue_item item;
+
+	begin();
+	ck_assert_int_eq(put_deferred("a"), CPM_PUT_QUEUED);
+	ck_assert_int_eq(put("b", "x"), CPM_PUT_QUEUED);
+	/* a refresh does not bring it, and it holds up nobody */
+	ck_assert_int_eq(lease("t", CPM_LEASE_UNREACHABLE), CPM_LEASE_OK);
+	ck_pl_eq(lease_res.msg.id, "b");
+	ck_assert_int_eq(delivered("t", "b"), CPM_OK);
+	ck_assert_int_eq(lease("t", CPM_LEASE_UNREACHABLE), CPM_LEASE_WAIT);
+	/* and no time is told, for it waits for none */
+	ck_assert_int_eq(io_queue_get(q, BOB, LIT("a"), false, &item), CPM_OK);
+	ck_assert_int_eq((int)item.state, CPM_STATE_QUEUED);
+	ck_assert_uint_eq(item.next_attempt_ms, 0);
+	ck_assert_uint_eq(item.attempts, 0);
+
+	/* a client that had registered before the message came does not get it */
+	io_queue_set_now(q, T0 + 1000);
+	ck_assert_int_eq(lease_aged("t", CPM_LEASE_ALL, 1001), CPM_LEASE_WAIT);
+	ck_assert_int_eq(lease_aged("t", CPM_LEASE_ALL, 0), CPM_LEASE_OK);
+	ck_pl_eq(lease_res.msg.id, "a");
+	ck_assert_uint_eq(lease_res.attempt, 1);
+	end();
+}
+END_TEST
+
+START_TEST(deferred_again)
+{
+	begin();
+	ck_assert_int_eq(put("a", "x"), CPM_PUT_QUEUED);
+	ck_assert_int_eq(put("b", "x"), CPM_PUT_QUEUED);
+	io_queue_set_now(q, T0 + 1000);
+	ck_leased("t", "a", 1);
+	ck_assert_int_eq(
+			settle_full(BOB, "t", "a", CPM_SETTLE_DEFER, 'd', 0), CPM_OK);
+	/* this delivery passes over it, however it is forced */
+	ck_assert_int_eq(lease("t", CPM_LEASE_ALL), CPM_LEASE_OK);
+	ck_pl_eq(lease_res.msg.id, "b");
+	ck_assert_int_eq(delivered("t", "b"), CPM_OK);
+	ck_assert_int_eq(lease("t", CPM_LEASE_ALL), CPM_LEASE_WAIT);
+	ck_assert_int_eq(release("t", ""), CPM_OK);
+	/* the next one takes it, and it was no attempt */
+	ck_assert_int_eq(lease("t2", CPM_LEASE_ALL), CPM_LEASE_OK);
+	ck_pl_eq(lease_res.msg.id, "a");
+	ck_assert_uint_eq(lease_res.attempt, 1);
 	end();
 }
 END_TEST
@@ -1320,7 +1393,7 @@ START_TEST(odd_aor)
 			put_full(aor, LIT("b"), LIT("x"), T0 + 10, 0, 0), CPM_PUT_QUEUED);
 	io_queue_set_now(q, T0 + 10);
 	ck_assert_int_eq(
-			io_queue_lease(q, aor, LIT("t"), LEASE_MS, CPM_LEASE_ALL, &l),
+			io_queue_lease(q, aor, LIT("t"), LEASE_MS, CPM_LEASE_ALL, 0, &l),
 			CPM_OK);
 	ck_pl_same(l.msg.aor, aor);
 	ck_assert_int_eq(
@@ -1419,10 +1492,12 @@ static void all_calls(void)
 	rcs[rc_n++] = io_queue_totals(q, &t);
 	rcs[rc_n++] = io_queue_claim(q, own, 1000, 8, users, &n);
 	rcs[rc_n++] = io_queue_expired(q, own, &m);
-	rcs[rc_n++] = io_queue_lease(q, BOB, LIT("t"), LEASE_MS, CPM_LEASE_ALL, &l);
+	rcs[rc_n++] =
+			io_queue_lease(q, BOB, LIT("t"), LEASE_MS, CPM_LEASE_ALL, 0, &l);
 	rcs[rc_n++] = io_queue_renew(q, BOB, LIT("t"), LIT("a"), LEASE_MS, &l);
 	rcs[rc_n++] = retry("t", "a", 'u', 1000);
-	rcs[rc_n++] = io_queue_lease(q, BOB, LIT("t"), LEASE_MS, CPM_LEASE_ALL, &l);
+	rcs[rc_n++] =
+			io_queue_lease(q, BOB, LIT("t"), LEASE_MS, CPM_LEASE_ALL, 0, &l);
 	rcs[rc_n++] = delivered("t", "a");
 	rcs[rc_n++] = release("t", "b");
 	rcs[rc_n++] = put("c", "x") >= 0 ? CPM_OK : CPM_EPROTO;
@@ -1865,8 +1940,9 @@ static void w_lease(struct wuser *u, const char *token, unsigned force)
 	}
 	if(want == CPM_LEASE_NONE && wait_ms > 0)
 		want = CPM_LEASE_WAIT;
-	ck_assert_int_eq(io_queue_lease(q, cpm_pl_str(u->aor), cpm_pl_str(token),
-							 LEASE_MS, (enum cpm_lease_force)force, &lease_res),
+	ck_assert_int_eq(
+			io_queue_lease(q, cpm_pl_str(u->aor), cpm_pl_str(token), LEASE_MS,
+					(enum cpm_lease_force)force, 0, &lease_res),
 			CPM_OK);
 	ck_assert_int_eq((int)lease_res.status, (int)want);
 	if(want == CPM_LEASE_WAIT)
@@ -2233,6 +2309,10 @@ int main(void)
 	fu_case(s, "a message that is leased by nobody is not passed by the next",
 			orphan_keeps_order);
 	fu_table(s, "who waits for a retry, and what ends it", forces, 3);
+	fu_case(s, "a deferred message waits for a client that registers later",
+			deferred_waits);
+	fu_case(s, "what no client of now is to have is no attempt",
+			deferred_again);
 	fu_case(s, "a deferred message waits for another client, and is passed",
 			deferred);
 	fu_case(s, "a retry is due exactly then", due_exactly);

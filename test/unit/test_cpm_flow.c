@@ -389,7 +389,7 @@ static int port_reach(void *ctx, struct cpm_pl aor,
 }
 
 static int port_lease(void *ctx, struct cpm_pl aor, struct cpm_pl token,
-		uint64_t lease_ms, enum cpm_lease_force force,
+		uint64_t lease_ms, enum cpm_lease_force force, uint64_t age_ms,
 		struct cpm_lease *lease_r)
 {
 	static const char *const words[] = {"", "empty", "none", "wait", "busy"};
@@ -401,6 +401,7 @@ static int port_lease(void *ctx, struct cpm_pl aor, struct cpm_pl token,
 	ck_pl_same(aor, AOR);
 	must(token.n > 0);
 	must(lease_ms == conf.lease_ms);
+	must(age_ms <= w.now_ms);
 	if(rc == CPM_OK || executed)
 		store_lease(token, lease_ms, force, &lease);
 	if(rc != CPM_OK) {
@@ -661,15 +662,15 @@ static void start(enum cpm_lease_force force)
 	(void)snprintf(w.token, sizeof(w.token), "t%u", ++w.token_seq);
 	memset(&w.d, 0, sizeof(w.d));
 	drive_begin();
-	cpm_deliver_start(
-			&w.d, &ports, &conf, AOR, cpm_pl_str(w.token), force, w.now_ms);
+	cpm_deliver_start(&w.d, &ports, &conf, AOR, cpm_pl_str(w.token), force,
+			w.now_ms, w.now_ms);
 	drive_end();
 }
 
 static void trigger(enum cpm_lease_force force)
 {
 	if(w.active)
-		cpm_deliver_again(&w.d, force);
+		cpm_deliver_again(&w.d, force, w.now_ms);
 	else
 		start(force);
 }
@@ -1551,10 +1552,11 @@ START_TEST(too_long_for_it)
 
 	world_new();
 	cpm_deliver_start(&w.d, &ports, &conf, cpm_pl(long_aor, sizeof(long_aor)),
-			LIT("t"), CPM_LEASE_ALL, w.now_ms);
+			LIT("t"), CPM_LEASE_ALL, w.now_ms, w.now_ms);
 	ck_assert_int_eq((int)w.d.state, CPM_DELIVER_FINISHED);
 	cpm_deliver_start(&w.d, &ports, &conf, AOR,
-			cpm_pl(long_token, sizeof(long_token)), CPM_LEASE_ALL, w.now_ms);
+			cpm_pl(long_token, sizeof(long_token)), CPM_LEASE_ALL, w.now_ms,
+			w.now_ms);
 	ck_assert_int_eq((int)w.d.state, CPM_DELIVER_FINISHED);
 	ck_log("");
 }

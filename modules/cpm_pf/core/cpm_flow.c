@@ -502,6 +502,7 @@ static enum next finish_unsent(struct cpm_deliver *d, const struct env *e,
 	if(d->again) {
 		d->again = false;
 		d->force = d->again_force;
+		d->since_ms = d->again_since_ms;
 		token_renew(d);
 		return NEXT_LEASE;
 	}
@@ -550,7 +551,8 @@ static enum next step_lease(
 		return finish(d, e, e->conf->check_max_ms);
 	}
 	rc = e->ports->queue_lease(e->ports->ctx, d_aor(d), d_token(d),
-			e->conf->lease_ms, d->force, lease);
+			e->conf->lease_ms, d->force,
+			e->now_ms > d->since_ms ? e->now_ms - d->since_ms : 0, lease);
 	if(rc == CPM_EPROTO) {
 		return finish_refused(d, e);
 	}
@@ -792,7 +794,8 @@ static void drive(struct cpm_deliver *d, const struct env *e, enum next next,
 void cpm_deliver_start(struct cpm_deliver *d,
 		const struct cpm_deliver_ports *ports,
 		const struct cpm_deliver_conf *conf, struct cpm_pl aor,
-		struct cpm_pl token, enum cpm_lease_force force, uint64_t now_ms)
+		struct cpm_pl token, enum cpm_lease_force force, uint64_t since_ms,
+		uint64_t now_ms)
 {
 	struct env e = {ports, conf, now_ms};
 	struct cpm_lease lease;
@@ -808,13 +811,16 @@ void cpm_deliver_start(struct cpm_deliver *d,
 	d->token_len = token.n;
 	d->token_given = token.n;
 	d->force = force;
+	d->since_ms = since_ms;
 	drive(d, &e, NEXT_LEASE, &lease);
 }
 
-void cpm_deliver_again(struct cpm_deliver *d, enum cpm_lease_force force)
+void cpm_deliver_again(
+		struct cpm_deliver *d, enum cpm_lease_force force, uint64_t since_ms)
 {
-	if(!d->again || force > d->again_force) {
+	if(!d->again || force >= d->again_force) {
 		d->again_force = force;
+		d->again_since_ms = since_ms;
 	}
 	d->again = true;
 }

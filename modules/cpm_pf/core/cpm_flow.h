@@ -165,7 +165,7 @@ struct cpm_deliver_ports
 			const struct cpm_contact *contact, const struct cpm_msg *msg);
 	/* CPM_OK (see status), CPM_EDOWN, CPM_EUNSURE, CPM_EPROTO */
 	int (*queue_lease)(void *ctx, struct cpm_pl aor, struct cpm_pl token,
-			uint64_t lease_ms, enum cpm_lease_force force,
+			uint64_t lease_ms, enum cpm_lease_force force, uint64_t age_ms,
 			struct cpm_lease *lease_r);
 	/* holds the lease for longer and reads its message again. CPM_OK;
 	 * CPM_ENOENT: the lease is lost; EDOWN.. */
@@ -211,6 +211,7 @@ struct cpm_deliver
 	char id[CPM_MSG_ID_MAX];
 	size_t id_len;
 	enum cpm_lease_force force;
+	uint64_t since_ms; /* when what forces it happened */
 	unsigned attempt;
 	uint64_t received_ms;
 	uint64_t tried[CPM_CONTACTS_MAX]; /* hashes of contacts, this message */
@@ -222,6 +223,7 @@ struct cpm_deliver
 	bool locked; /* the user's lock may be ours */
 	bool again;	 /* something happened meanwhile: look once more */
 	enum cpm_lease_force again_force;
+	uint64_t again_since_ms;
 };
 
 /* Classifies a final answer to a delivery. 2xx must not be asked. */
@@ -230,14 +232,17 @@ enum cpm_fail_class cpm_fail_classify(unsigned code);
 /* Orders contacts by whom to try first: takes MESSAGE, q, most recent. */
 void cpm_contacts_order(struct cpm_contact *contacts, size_t count);
 
-/* aor and token are copied; token at most CPM_DELIVER_TOKEN_MAX bytes. Calls ports; afterwards look at d->state. */
+/* since_ms: when what forces the delivery happened, now or before: what was
+ * deferred after that is not forced. aor and token are copied; token at most CPM_DELIVER_TOKEN_MAX bytes. Calls ports; afterwards look at d->state. */
 void cpm_deliver_start(struct cpm_deliver *d,
 		const struct cpm_deliver_ports *ports,
 		const struct cpm_deliver_conf *conf, struct cpm_pl aor,
-		struct cpm_pl token, enum cpm_lease_force force, uint64_t now_ms);
+		struct cpm_pl token, enum cpm_lease_force force, uint64_t since_ms,
+		uint64_t now_ms);
 
 /* A trigger for a user whose delivery is under way. */
-void cpm_deliver_again(struct cpm_deliver *d, enum cpm_lease_force force);
+void cpm_deliver_again(
+		struct cpm_deliver *d, enum cpm_lease_force force, uint64_t since_ms);
 
 /* The final answer to what was sent (408: none came). */
 void cpm_deliver_answer(struct cpm_deliver *d,

@@ -295,7 +295,8 @@ static bool put_originator(
 		return put_prefix(w, cpm_pl(text.p, text.n - 1));
 	}
 	*kind_r = CPM_ORIG_EXACT;
-	return put_aor(w, text);
+	/* "tel:(22*)" is the number 22*, which nobody could tell from a prefix */
+	return put_aor(w, text) && (w->n == 0 || w->buf[w->n - 1] != '*');
 }
 
 /* --------------------------------------------------------------- types */

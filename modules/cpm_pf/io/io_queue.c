@@ -263,7 +263,7 @@ static bool leased_of(const redisReply *r, struct cpm_lease *lease)
 }
 
 int io_queue_lease(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
-		uint64_t lease_ms, enum cpm_lease_force force,
+		uint64_t lease_ms, enum cpm_lease_force force, uint64_t age_ms,
 		struct cpm_lease *lease_r)
 {
 	struct cpm_queue_keys k;
@@ -279,6 +279,7 @@ int io_queue_lease(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
 	arg_pl(&a, token);
 	arg_u64(&a, lease_ms);
 	arg_u64(&a, (uint64_t)force);
+	arg_u64(&a, age_ms);
 	rc = run(q, CPM_SCRIPT_LEASE, &k, &a);
 	if(rc != CPM_OK) {
 		return rc;

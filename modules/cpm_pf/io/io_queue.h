@@ -40,8 +40,10 @@ int io_queue_ping(struct io_queue *q);
 int io_queue_put(struct io_queue *q, const struct cpm_put *put,
 		struct cpm_put_result *r_r);
 
+/* age_ms: how long ago what forces it happened. A deferred message that came
+ * after that is not forced. */
 int io_queue_lease(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
-		uint64_t lease_ms, enum cpm_lease_force force,
+		uint64_t lease_ms, enum cpm_lease_force force, uint64_t age_ms,
 		struct cpm_lease *lease_r);
 
 /* Holds the lease for longer, and reads its message again (status is

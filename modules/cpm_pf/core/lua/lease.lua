@@ -4,7 +4,9 @@
 -- lease: the oldest message that may be sent, and the user's delivery lock.
 --
 -- ARGV 3 token, 4 lease_ms, 5 force: 0 when due, 1 also what waits because
---      its client could not be reached, 2 all
+--      its client could not be reached, 2 all; 6 age: a deferred message is
+--      forced only if it was queued more than so many ms ago, that is, before
+--      what forces it happened
 -- returns {'ok', attempt, blob} | {'empty'} | {'none'} | {'wait', ms}
 --         | {'busy', ms}
 --
@@ -12,6 +14,7 @@
 -- behind it wait, unless only that message was refused (class m) or deferred (class d).
 
 local token, lease_ms, force = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local forced_before = now - tonumber(ARGV[6])
 
 if call('LLEN', kq) == 0 then
 	return {'empty'}
@@ -30,13 +33,14 @@ local at, wait = 0, 0
 while true do
 	local part = call('LRANGE', kq, at, at + 63)
 	for _, e in ipairs(part) do
-		local _, exp, id = entry_parse(e)
+		local seq, exp, id = entry_parse(e)
 		local st = state_get(id)
 		-- leased by this very token: the answer was lost, it is given again
 		local ours = st.leased and st.token == token
 		-- nothing is forced twice by the same delivery
 		local forced = st.token ~= '!' .. token
 			and (force == 2 or (force == 1 and st.class == 'u'))
+			and (st.class ~= 'd' or seq <= forced_before)
 		local open = ours or (st.s == 'Q' and (exp == 0 or exp > now))
 		if st.s == 'L' and not ours then
 			-- the lock is free, and yet this one is out: its holder lost the
