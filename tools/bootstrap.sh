@@ -25,7 +25,7 @@ declare -rA sets=(
 	[io]="+unit +libs redis-server"
 	[run]="+build redis-server sqlite3 kamailio-sqlite-modules python3"
 	[test]="+run +io +lint python3-pytest sip-tester
-		baresip-core mariadb-server postgresql kamailio-mysql-modules
+		baresip-core linphone-cli mariadb-server postgresql kamailio-mysql-modules
 		kamailio-postgres-modules"
 	[lint]="gcc libc6-dev make binutils git clang-format cppcheck shellcheck
 		lua5.1 python3-pyflakes"

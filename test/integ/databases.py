@@ -253,7 +253,8 @@ class Servers:
     def get(self, kind):
         if kind not in self.started:
             if not _installed(kind):
-                pytest.skip("no %s server is installed" % kind)
+                pytest.fail("no %s server is installed; tools/bootstrap.sh test "
+                            "brings it" % kind)
             self.started[kind] = self.kinds[kind]()
         if not self.started[kind].program.running:
             self.started[kind].start()

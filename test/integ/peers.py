@@ -17,7 +17,8 @@ SCENARIOS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sipp")
 
 def need(program):
     if shutil.which(program) is None:
-        pytest.skip("%s is not installed" % program)
+        pytest.fail("%s is not installed; tools/bootstrap.sh test brings it"
+                    % program)
 
 
 class Sipp:

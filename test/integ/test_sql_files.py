@@ -33,6 +33,12 @@ def empty(request, servers, tmp_path):
     return servers.database(request.param, str(tmp_path))
 
 
+@pytest.fixture(params=[kind for kind in KINDS if kind != "sqlite"])
+def guarded(request, servers, tmp_path):
+    """An empty database of each kind that has passwords."""
+    return servers.database(request.param, str(tmp_path))
+
+
 def insert_user(name, more=""):
     return ("INSERT INTO cpm_user (username, domain) "
             "VALUES ('%s', 'example.org');%s" % (name, more))
@@ -194,28 +200,24 @@ def test_sample_needs_the_tables(empty):
     assert "create makes them" in done.stderr
 
 
-def test_a_wrong_password_asks_nobody_and_fails(empty):
-    if empty.kind == "sqlite":
-        pytest.skip("SQLite has no passwords")
-    done = cpm_db("create", empty.url.replace(databases.PASSWORD, "wrong"),
+def test_a_wrong_password_asks_nobody_and_fails(guarded):
+    done = cpm_db("create", guarded.url.replace(databases.PASSWORD, "wrong"),
                   check=False, stdin=None)
     assert done.returncode != 0
     assert "create: failed" in done.stderr
 
 
-def test_a_password_with_quotes_and_a_backslash_works(empty):
-    if empty.kind == "sqlite":
-        pytest.skip("SQLite has no passwords")
-    name = "odd%s" % empty.name
-    sql = "'o\"d\\\\d'" if empty.kind == "mysql" else "'o\"d\\d'"
-    if empty.kind == "mysql":
-        empty.sql("CREATE USER %s@'%%' IDENTIFIED BY %s;"
+def test_a_password_with_quotes_and_a_backslash_works(guarded):
+    name = "odd%s" % guarded.name
+    sql = "'o\"d\\\\d'" if guarded.kind == "mysql" else "'o\"d\\d'"
+    if guarded.kind == "mysql":
+        guarded.sql("CREATE USER %s@'%%' IDENTIFIED BY %s;"
                   "GRANT ALL ON *.* TO %s@'%%';" % (name, sql, name))
     else:
-        empty.sql("CREATE ROLE %s SUPERUSER LOGIN PASSWORD %s;" % (name, sql))
-    cpm_db("create", empty.url.replace("cpm:" + databases.PASSWORD,
+        guarded.sql("CREATE ROLE %s SUPERUSER LOGIN PASSWORD %s;" % (name, sql))
+    cpm_db("create", guarded.url.replace("cpm:" + databases.PASSWORD,
                                        name + ':o"d\\d'))
-    assert len(empty.sql(VERSIONS)) == 4
+    assert len(guarded.sql(VERSIONS)) == 4
 
 
 # ------------------------------------------------------ Kamailio on top of it
