@@ -351,9 +351,6 @@ def test_a_withheld_identity_reaches_the_isf(core, user):
     assert message.get("privacy") == "id"
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError,
-                   reason="what is taken out for a client stays out when "
-                   "that client fails and the ISF comes after it")
 def test_a_withheld_identity_reaches_the_isf_after_a_client_failed(
         core, user):
     bob = core.user(user(), when_offline="interwork")
@@ -364,6 +361,43 @@ def test_a_withheld_identity_reaches_the_isf_after_a_client_failed(
     message = core.isf.wait_messages(1)[0]
     assert message.all("p-asserted-identity") == [pai]
     assert message.all("p-called-party-id") == []
+
+
+def test_what_a_client_asserts_itself_reaches_no_isf_after_a_client_failed(
+        edge, user):
+    bob = edge.user(user(), when_offline="interwork")
+    edge.client(bob, answer=480)
+    assert edge.send(bob, headers=TAGGED + [
+        ("Privacy", "id"), ("P-Preferred-Identity", "<sip:a@example.org>"),
+        ("P-Asserted-Identity", "<sip:president@example.org>")]).code == 200
+    message = edge.isf.wait_messages(1)[0]
+    assert message.all("p-asserted-identity") == []
+    assert message.all("p-preferred-identity") == ["<sip:a@example.org>"]
+    assert message.all("p-asserted-service") == [MSG]
+    assert message.all("p-called-party-id") == []
+    assert message.problems == []
+
+
+def test_a_withheld_identity_reaches_no_client_after_another_failed(
+        core, user):
+    bob = core.user(user(), when_offline="interwork")
+    second = core.stack.ua(bob)
+
+    def fail(message):
+        second.register()
+        return 480
+
+    first = core.client(bob, answer=fail)
+    assert core.send(bob, headers=[
+        ("Privacy", "id"),
+        ("P-Asserted-Identity", "<sip:alice@example.org>")]).code == 200
+    for client in (first, second):
+        message = client.wait_messages(1)[0]
+        assert message.all("p-asserted-identity") == []
+        assert message.all("p-called-party-id") == [
+            "<sip:%s@example.org>" % bob]
+        assert message.problems == [] and len(client.messages) == 1
+    assert core.isf.messages == []
 
 
 def test_privacy_none_withholds_nothing(core, user):
