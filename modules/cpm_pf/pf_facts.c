@@ -20,7 +20,7 @@
 #include "../../core/parser/parse_from.h"
 #include "../../core/parser/parse_ppi_pai.h"
 #include "../../core/parser/parse_to.h"
-#include "pf_sip.h"
+#include "../../core/route.h"
 
 /* RFC 3428, 8: what is larger is large mode. */
 #define PAGER_MAX 1300
@@ -78,6 +78,15 @@ bool pf_facts_is_home(struct cpm_pl aor)
 		}
 	}
 	return pf_conf.domain_count == 0 || host.n == 0;
+}
+
+struct cpm_pl pf_facts_target(struct sip_msg *msg)
+{
+	if(get_route_type() != FAILURE_ROUTE && msg->new_uri.s != NULL
+			&& msg->new_uri.len > 0) {
+		return pl_of(msg->new_uri);
+	}
+	return pl_of(msg->first_line.u.request.uri);
 }
 
 /* The URI of a name-addr or addr-spec, without parameters of the header. */
@@ -237,6 +246,26 @@ static bool from_is_anonymous(struct sip_msg *msg)
 		   || cpm_pl_ieq(cpm_aor_user(aor), CPM_PL_LIT("anonymous"));
 }
 
+int pf_facts_body(struct sip_msg *msg, struct cpm_pl *body_r)
+{
+	char *body = get_body(msg);
+	size_t have;
+
+	if(body == NULL) {
+		return CPM_EPROTO;
+	}
+	have = (size_t)(msg->buf + msg->len - body);
+	if(msg->content_length != NULL) {
+		if(get_content_length(msg) < 0
+				|| (size_t)get_content_length(msg) > have) {
+			return CPM_EPROTO;
+		}
+		have = (size_t)get_content_length(msg);
+	}
+	*body_r = cpm_pl(body, have);
+	return CPM_OK;
+}
+
 static int body_read(struct pf_facts *f, struct sip_msg *msg)
 {
 	struct cpm_cpim cpim;
@@ -244,7 +273,7 @@ static int body_read(struct pf_facts *f, struct sip_msg *msg)
 	bool encoded = false;
 	struct hdr_field *h;
 
-	if(pf_sip_body(msg, &body) != CPM_OK) {
+	if(pf_facts_body(msg, &body) != CPM_OK) {
 		return CPM_EPROTO;
 	}
 	for(h = msg->headers; h != NULL; h = h->next) {

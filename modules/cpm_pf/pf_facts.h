@@ -54,6 +54,16 @@ struct pf_facts
 	char service_buf[128];
 };
 
+/* The address that a request is for: the Request-URI as the script left it;
+ * in a failure route, where branches have rewritten it, as it came. */
+struct cpm_pl pf_facts_target(struct sip_msg *msg);
+
+/* The body by Content-Length where there is one (UDP may have none): what
+ * lies behind it is none of the message. The headers must be parsed.
+ * CPM_OK; CPM_EPROTO: there is less than Content-Length says, or it is no
+ * number. */
+int pf_facts_body(struct sip_msg *msg, struct cpm_pl *body_r);
+
 /* CPM_OK; CPM_EPROTO: the headers cannot be read, *why_r a stable word. */
 int pf_facts_read(struct pf_facts *f, struct sip_msg *msg, const char **why_r);
 

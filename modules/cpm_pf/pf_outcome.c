@@ -13,7 +13,6 @@
 #include "core/cpm_wr.h"
 #include "pf_conf.h"
 #include "pf_facts.h"
-#include "pf_sip.h"
 #include "pf_store.h"
 
 #include "../../core/data_lump_rpl.h"
@@ -195,6 +194,13 @@ struct pf_note_route pf_note_route_get(void)
 	return route;
 }
 
+struct cpm_pl pf_note_recipient(struct sip_msg *msg)
+{
+	struct cpm_pl noted = pf_note_route_get().aor;
+
+	return noted.n > 0 ? noted : pf_facts_target(msg);
+}
+
 /* ---------------------------------------------------------------- $cpm() */
 
 enum pv
@@ -250,9 +256,7 @@ static int pv_queue(
 	int rc = CPM_EDOWN;
 
 	if(msg->first_line.type != SIP_REQUEST
-			|| cpm_aor_canon(
-					   pf_sip_recipient(msg), buf, sizeof(buf), &aor, NULL)
-					   != CPM_OK) {
+			|| pf_facts_aor(pf_note_recipient(msg), buf, &aor) != CPM_OK) {
 		return pv_get_null(msg, param, res);
 	}
 	if(pf_store() != NULL) {

@@ -77,6 +77,9 @@ int pf_note_route_set(struct pf_note_route route);
 /* An empty aor: nothing was decided. Borrowed from the AVP. */
 struct pf_note_route pf_note_route_get(void);
 
+/* The recipient: whom cpm_route_recipient() found, else pf_facts_target. */
+struct cpm_pl pf_note_recipient(struct sip_msg *msg);
+
 int pf_outcome_pv_parse_name(pv_spec_p sp, str *in);
 int pf_outcome_pv_get(struct sip_msg *msg, pv_param_t *param, pv_value_t *res);
 

@@ -557,8 +557,8 @@ static int recipient_of(struct sip_msg *msg, const struct pf_facts *f,
 	if(given.n == 0) {
 		/* the script may have changed its mind since the last call; in a
 		 * failure route the Request-URI is a client's */
-		given = get_route_type() == FAILURE_ROUTE ? pf_sip_recipient(msg)
-												  : pf_sip_target(msg);
+		given = get_route_type() == FAILURE_ROUTE ? pf_note_recipient(msg)
+												  : pf_facts_target(msg);
 	}
 	return pf_facts_aor(given, buf, aor_r);
 }

@@ -176,7 +176,7 @@ static struct cpm_pl flush_target(struct sip_msg *msg)
 		}
 		return pl_of(get_to(msg)->uri);
 	}
-	return pf_sip_recipient(msg);
+	return pf_note_recipient(msg);
 }
 
 static int flush_uri(struct sip_msg *msg, struct cpm_pl uri)

@@ -25,22 +25,6 @@ static struct cpm_pl pl_of(str s)
 	return s.s != NULL && s.len > 0 ? cpm_pl(s.s, (size_t)s.len) : CPM_PL_NULL;
 }
 
-struct cpm_pl pf_sip_target(struct sip_msg *msg)
-{
-	if(get_route_type() != FAILURE_ROUTE && msg->new_uri.s != NULL
-			&& msg->new_uri.len > 0) {
-		return pl_of(msg->new_uri);
-	}
-	return pl_of(msg->first_line.u.request.uri);
-}
-
-struct cpm_pl pf_sip_recipient(struct sip_msg *msg)
-{
-	struct cpm_pl noted = pf_note_route_get().aor;
-
-	return noted.n > 0 ? noted : pf_sip_target(msg);
-}
-
 /* From or To as it came, less its parameters: "Alice" <sip:alice@...>, or
  * the bare address. */
 static struct cpm_pl name_addr(const struct to_body *b)
@@ -137,26 +121,6 @@ static int headers_gather(struct pf_sip *s, struct sip_msg *msg)
 	return CPM_OK;
 }
 
-int pf_sip_body(struct sip_msg *msg, struct cpm_pl *body_r)
-{
-	char *body = get_body(msg);
-	size_t have;
-
-	if(body == NULL) {
-		return CPM_EPROTO;
-	}
-	have = (size_t)(msg->buf + msg->len - body);
-	if(msg->content_length != NULL) {
-		if(get_content_length(msg) < 0
-				|| (size_t)get_content_length(msg) > have) {
-			return CPM_EPROTO;
-		}
-		have = (size_t)get_content_length(msg);
-	}
-	*body_r = cpm_pl(body, have);
-	return CPM_OK;
-}
-
 /* What the recipient's rules for single clients will ask at delivery. */
 static void facts_take(struct pf_sip *s, struct sip_msg *msg)
 {
@@ -192,7 +156,7 @@ int pf_sip_init(struct pf_sip *s, struct sip_msg *msg, const char **why_r)
 	facts_take(s, msg);
 	from = get_from(msg);
 	to = get_to(msg);
-	s->in.request_uri = pf_sip_recipient(msg);
+	s->in.request_uri = pf_note_recipient(msg);
 	if(pf_facts_aor(s->in.request_uri, s->target, &target) == CPM_OK) {
 		s->in.request_uri = target;
 	}
@@ -205,7 +169,7 @@ int pf_sip_init(struct pf_sip *s, struct sip_msg *msg, const char **why_r)
 		*why_r = "bad-headers";
 		return CPM_EPROTO;
 	}
-	if(pf_sip_body(msg, &s->in.body) != CPM_OK) {
+	if(pf_facts_body(msg, &s->in.body) != CPM_OK) {
 		*why_r = "bad-body";
 		return CPM_EPROTO;
 	}

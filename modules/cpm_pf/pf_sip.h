@@ -34,17 +34,4 @@ struct pf_sip
 int pf_sip_init(struct pf_sip *s, struct sip_msg *msg, const char **why_r);
 void pf_sip_fini(struct pf_sip *s);
 
-/* The body by Content-Length where there is one (UDP may have none): what
- * lies behind it is none of the message. The headers must be parsed.
- * CPM_OK; CPM_EPROTO: there is less than Content-Length says, or it is no
- * number. */
-int pf_sip_body(struct sip_msg *msg, struct cpm_pl *body_r);
-
-/* The address that a request is for: the Request-URI as the script left it;
- * in a failure route, where branches have rewritten it, as it came. */
-struct cpm_pl pf_sip_target(struct sip_msg *msg);
-
-/* The recipient: whom cpm_route_recipient() found, else pf_sip_target. */
-struct cpm_pl pf_sip_recipient(struct sip_msg *msg);
-
 #endif
