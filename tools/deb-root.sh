@@ -48,7 +48,8 @@ finish()
 		echo "deb-root: kept $root"
 		return
 	fi
-	[[ ${MOUNTS:-} == none ]] || umount "$root/proc" 2>/dev/null || :
+	[[ ${MOUNTS:-} == none ]] ||
+		umount "$root/dev/pts" "$root/proc" 2>/dev/null || :
 	rm -rf --one-file-system "$root"
 }
 trap finish EXIT
@@ -65,7 +66,15 @@ cp /etc/resolv.conf "$root/etc/resolv.conf"
 printf '127.0.0.1 localhost\n' >"$root/etc/hosts"
 apt-config dump | grep -iE '^Acquire::.*proxy' \
 	>"$root/etc/apt/apt.conf.d/90proxy" || :
-[[ ${MOUNTS:-} == none ]] || mount -t proc proc "$root/proc"
+if [[ ${MOUNTS:-} != none ]]; then
+	mount -t proc proc "$root/proc"
+	mkdir -p "$root/dev/pts"
+	mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
+	ln -sf pts/ptmx "$root/dev/ptmx"
+fi
+
+# a program that drops its privileges must get into the root
+chmod 755 "$root"
 
 mkdir "$root$project"
 git ls-files -co --exclude-standard -z |

@@ -25,7 +25,7 @@ class Sipp:
     """One run of a scenario."""
 
     def __init__(self, stack, scenario, user, directory, calls=1, rate=10,
-                 port=None, timeout=15, **keys):
+                 port=None, timeout=15, at_once=None, **keys):
         need("sipp")
         self.port = port or free_port()
         self.name = "sipp-%s-%d" % (scenario, self.port)
@@ -37,6 +37,8 @@ class Sipp:
                 os.path.join(str(directory), self.name + ".err"),
                 "-trace_msg", "-message_file",
                 os.path.join(str(directory), self.name + ".msg")]
+        if at_once:
+            argv += ["-l", str(at_once)]
         for name, value in keys.items():
             argv += ["-key", name, str(value)]
         self.timeout = timeout
