@@ -124,6 +124,12 @@ def marked(mark, session=None):
     return pids
 
 
+def _hear_ctrl_c():
+    # Whoever runs the tests in the background of a script has SIGINT ignored,
+    # and a shell cannot trap what was ignored when it began.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Program:
     """A child in a process group of its own, with its output in a file."""
 
@@ -137,7 +143,8 @@ class Program:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 argv, cwd=directory, stdin=stdin, stdout=log,
-                stderr=subprocess.STDOUT, env=env, start_new_session=True)
+                stderr=subprocess.STDOUT, env=env, start_new_session=True,
+                preexec_fn=_hear_ctrl_c)
         self.pid = self.process.pid
 
     @property
