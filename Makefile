@@ -79,7 +79,7 @@ POSIX = -std=c11 -D_GNU_SOURCE= $(FLAGS) -I$(MOD) -I$(MOD)/core -I$(MOD)/io
 RING1 = $(POSIX) $(shell pkg-config --cflags $(PKG))
 TESTS = -Itest/unit -DTEST_DATA_DIR='"$(CURDIR)/test/data"'
 
-PKG        = hiredis libmicrohttpd jansson libevent
+PKG        = hiredis libmicrohttpd jansson libevent libevent_openssl openssl
 LIBS       = -Wl,--as-needed $(shell pkg-config --libs $(PKG))
 CHECK_LIBS = $(shell pkg-config --libs check)
 
@@ -130,6 +130,15 @@ integ: ## tests with a whole Kamailio and real peers
 	@tools/bootstrap.sh test
 	@$(MAKE) module
 	@tools/run-tests.sh pytest integ test/integ $(if $(T),-k '$(T)')
+
+.PHONY: chaos
+chaos: ## MESSAGES while all that can break breaks: none is lost (SEED= TIME=)
+	@tools/bootstrap.sh test
+	@$(MAKE) module
+	@$(PYTHON) test/chaos/chaos.py $(if $(SEED),--seed $(SEED)) \
+		$(if $(MESSAGES),--messages $(MESSAGES)) \
+		$(if $(RATE),--rate $(RATE)) \
+		$(if $(filter-out file,$(origin TIME)),--time $(TIME))
 
 .PHONY: module
 module: ## build cpm_pf.so for the installed Kamailio, and cpm_pf_worker
@@ -185,13 +194,26 @@ cov: ## coverage of rings 0 and 1 by their tests: build/cov/html/
 	@gcovr -r . --object-directory build/cov -f '$(MOD)/' \
 		--html-details build/cov/html/index.html --print-summary
 
-.PHONY: bench
+BENCHES = $(sort $(basename $(notdir $(wildcard test/bench/*.py))))
+
+.PHONY: bench $(BENCHES)
 bench: ## throughput and latency, side by side with other ways to queue
 	@tools/bootstrap.sh bench
 	@test -x test/bench/run.sh || { \
 		echo "bench: there are no benchmarks yet (test/bench/run.sh)" >&2; exit 1; }
 	@$(MAKE) module
-	@test/bench/run.sh
+	@test/bench/run.sh $(or $(filter $(BENCHES),$(MAKECMDGOALS)),$(T))
+
+# "make bench queue": the part's name is a goal as well, and nothing to do
+$(BENCHES):
+	@test -n "$(filter bench,$(MAKECMDGOALS))" || { \
+		echo "make bench $@" >&2; exit 1; }
+
+.PHONY: faults
+faults: ## the same faults with msilo and with cpm_pf: doc/fault-table.md
+	@tools/bootstrap.sh test
+	@$(MAKE) module
+	@$(PYTHON) test/chaos/faults.py --markdown doc/fault-table.md
 
 .PHONY: clean
 clean: ## remove what was built; the fetched source of Kamailio stays

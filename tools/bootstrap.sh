@@ -20,18 +20,18 @@ set -euo pipefail
 declare -rA sets=(
 	[unit]="gcc libc6-dev binutils make pkg-config check"
 	[libs]="gcc libc6-dev binutils make pkg-config libhiredis-dev
-		libmicrohttpd-dev libjansson-dev libevent-dev"
+		libmicrohttpd-dev libjansson-dev libevent-dev libssl-dev"
 	[build]="+libs dpkg-dev kamailio"
 	[io]="+unit +libs redis-server"
 	[run]="+build redis-server sqlite3 kamailio-sqlite-modules python3"
-	[test]="+run +io +lint python3-pytest sip-tester
+	[test]="+run +io +lint python3-pytest sip-tester openssl tshark
 		baresip-core linphone-cli mariadb-server postgresql kamailio-mysql-modules
 		kamailio-postgres-modules"
 	[lint]="gcc libc6-dev make binutils git clang-format cppcheck shellcheck
 		lua5.1 python3-pyflakes"
 	[fuzz]="clang libclang-rt-dev make"
 	[cov]="+io gcovr"
-	[bench]="+run"
+	[bench]="+run python3-pytest mariadb-server kamailio-mysql-modules"
 )
 
 readonly policy=/usr/sbin/policy-rc.d

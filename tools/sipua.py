@@ -18,7 +18,11 @@ of the message that returns one of these), and before that, one each, what is
 in the list `answers`. A retransmission gets the answer of its transaction
 again and is counted in msg.repeats; it is no new message.
 
-BUGS: no authentication, no TLS, no DNS, no dialogs.
+For sessions there are invite(), accept() and Dialog; what is not a message
+goes to the function that `handlers` has for its method. A dialog's requests
+go to the proxy, as all others do.
+
+BUGS: no authentication, no TLS, no DNS, no forking, no re-INVITE of its own.
 """
 
 import argparse
@@ -44,8 +48,10 @@ REASONS = {
     200: "OK", 202: "Accepted", 400: "Bad Request", 403: "Forbidden",
     404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
     415: "Unsupported Media Type", 480: "Temporarily Unavailable",
-    486: "Busy Here", 500: "Server Internal Error",
-    503: "Service Unavailable", 600: "Busy Everywhere", 603: "Decline",
+    481: "Call/Transaction Does Not Exist", 486: "Busy Here",
+    487: "Request Terminated", 488: "Not Acceptable Here",
+    500: "Server Internal Error", 503: "Service Unavailable",
+    600: "Busy Everywhere", 603: "Decline", 606: "Not Acceptable",
 }
 
 BRANCH_MAGIC = "z9hG4bK"
@@ -187,7 +193,8 @@ class Message:
 
 
 def check_request(msg, own_uris=(), stream=False):
-    """What RFC 3261 (8.1.1, 20) and RFC 3428 forbid, as a list of words."""
+    """What RFC 3261 (8.1.1, 12, 20) and RFC 3428 forbid, as a list of words.
+    """
     bad = list(msg.problems)
 
     def need(cond, text):
@@ -203,7 +210,10 @@ def check_request(msg, own_uris=(), stream=False):
         need((header_params(via).get("branch") or "").startswith(BRANCH_MAGIC),
              "Via without an RFC 3261 branch")
     need(header_params(msg.get("from", "")).get("tag"), "From has no tag")
-    need("tag" not in header_params(msg.get("to", "")), "To has a tag")
+    if msg.method in ("ACK", "BYE"):
+        need("tag" in header_params(msg.get("to", "")), "To has no tag")
+    elif msg.method != "INVITE":  # which may be a re-INVITE
+        need("tag" not in header_params(msg.get("to", "")), "To has a tag")
     number, method = msg.cseq
     need(number.isdigit() and int(number) < 2**31, "CSeq number")
     need(method == msg.method, "CSeq method is %s" % method)
@@ -222,6 +232,9 @@ def check_request(msg, own_uris=(), stream=False):
     if msg.method == "MESSAGE":
         need(not msg.all("contact"), "MESSAGE with Contact (RFC 3428, 9)")
         need(not msg.all("record-route"), "MESSAGE with Record-Route")
+    if msg.method == "INVITE":
+        need(len(msg.list("contact")) == 1,
+             "%d Contacts in an INVITE" % len(msg.list("contact")))
     for name in ("expires", "content-encoding", "subject", "date"):
         need(len(msg.all(name)) <= 1, "%s is there twice" % name)
     if own_uris:
@@ -258,6 +271,58 @@ class _Stream:
             yield raw
 
 
+class Dialog:
+    """One side of an INVITE's dialog (RFC 3261, 12)."""
+
+    def __init__(self, ua, invite, response, own):
+        """own: whether the INVITE was ours."""
+        self.ua, self.invite, self.response = ua, invite, response
+        self.call_id = invite.call_id
+        here, there = ("from", "to") if own else ("to", "from")
+        self.local, self.remote = response.get(here), response.get(there)
+        self.target = uri_of((response if own else invite).get("contact", ""))
+        self.routes = (response if own else invite).list("record-route")
+        if own:
+            self.routes.reverse()
+        self.cseq = int(invite.cseq[0]) if own else 0
+        self.acked = self.ended = False   # ended: by a BYE of the other side
+        self.problems = []
+        if not self.target:
+            self.problems.append("no Contact in %s" % (
+                "the answer to INVITE" if own else "INVITE"))
+
+    def build(self, method, headers=(), body=b"", cseq=None):
+        if cseq is None:
+            self.cseq += 1
+            cseq = self.cseq
+        pairs = [("From", self.local), ("To", self.remote)]
+        pairs += [("Route", r) for r in self.routes]
+        return self.ua.build(method, self.target, pairs + list(headers), body,
+                             call_id=self.call_id, cseq=cseq)
+
+    def request(self, method, headers=(), body=b"", timeout=10.0):
+        return self.ua.transact(self.build(method, headers, body), timeout)
+
+    def bye(self, timeout=10.0):
+        return self.request("BYE", timeout=timeout)
+
+    def wait_ack(self, timeout=10.0):
+        """Until the ACK of our 200 came; over UDP the 200 is repeated."""
+        deadline = time.monotonic() + timeout
+        interval = T1
+        while True:
+            step = min(interval, max(deadline - time.monotonic(), 0))
+            try:
+                self.ua.wait(lambda: self.acked or self.ended, step, "ACK")
+                return
+            except SipError:
+                if time.monotonic() >= deadline:
+                    raise
+            if self.ua.transport == "udp":
+                self.ua.reply_again(self.invite)
+            interval = min(2 * interval, T2)
+
+
 class UA:
     """One user agent with one address. A thread of its own receives."""
 
@@ -271,10 +336,13 @@ class UA:
         self.user, self.domain, self.proxy = user, domain, proxy
         self.transport, self.strict = transport, strict
         self.answer, self.answers = answer, []
+        self.handlers = {}          # method: function of the request
+        self.dialogs = {}           # (call id, own tag): Dialog
         self.messages = []          # requests, without retransmissions
         self.strays = []            # what could not be parsed
         self._cond = threading.Condition()
         self._responses = collections.defaultdict(list)
+        self._acks = {}             # branch of an INVITE: its ACK
         self._requests = {}
         self._streams = {}
         self._closed = False
@@ -398,7 +466,10 @@ class UA:
         while True:
             with self._cond:
                 for response in self._responses[branch][seen:]:
-                    if response.code >= 200:
+                    if response.code < 200:
+                        # RFC 3261, 17.1.1.2: an INVITE that is being seen to
+                        udp = udp and response.cseq[1] != "INVITE"
+                    else:
                         response.elapsed = response.at - start
                         return response
                 now = time.monotonic()
@@ -440,6 +511,63 @@ class UA:
             pairs.append(("Content-Type", content_type))
         return self.request("MESSAGE", uri, pairs, body, **kw)
 
+    # -------------------------------------------------------- sessions
+
+    def invite(self, uri, body=b"", content_type="application/sdp",
+               headers=(), *, timeout=10.0, **kw):
+        """Sends an INVITE and the ACK of its answer: (response, Dialog or
+        None)."""
+        pairs = [("Contact", "<%s>" % self.contact)] + list(headers)
+        if body:
+            pairs.append(("Content-Type", content_type))
+        raw = self.build("INVITE", uri, pairs, body, **kw)
+        invite = Message(raw)
+        response = self.transact(raw, timeout)
+        if response.code >= 300:
+            # RFC 3261, 17.1.1.3: the same branch, hop by hop
+            ack = self.build("ACK", uri, [
+                ("Via", invite.get("via")), ("From", invite.get("from")),
+                ("To", response.get("to")),
+                ("CSeq", "%s ACK" % invite.cseq[0]),
+                ("Call-ID", invite.call_id)]
+                + [("Route", r) for r in invite.all("route")])
+            dialog = None
+        else:
+            dialog = Dialog(self, invite, response, True)
+            ack = dialog.build("ACK", cseq=int(invite.cseq[0]))
+            tag = header_params(invite.get("from")).get("tag")
+            self.dialogs[invite.call_id, tag] = dialog
+        with self._cond:
+            self._acks[invite.branch] = ack
+        self.send_raw(ack)
+        return response, dialog
+
+    def accept(self, msg, body=b"", content_type="application/sdp",
+               headers=(), code=200):
+        """Answers an INVITE with 200 and makes the Dialog."""
+        tag = secrets.token_hex(4)
+        pairs = [("Record-Route", r) for r in msg.all("record-route")]
+        pairs += [("Contact", "<%s>" % self.contact)] + list(headers)
+        if body:
+            pairs.append(("Content-Type", content_type))
+        raw = self._answer_bytes(msg, code, None, pairs, body, tag)
+        dialog = Dialog(self, msg, Message(raw), False)
+        self.dialogs[msg.call_id, tag] = dialog
+        self._answer(msg, code, raw)
+        return dialog
+
+    def _in_dialog(self, msg):
+        """ACK and BYE: to the Dialog they belong to, if it is known."""
+        tag = header_params(msg.get("to", "")).get("tag")
+        dialog = self.dialogs.get((msg.call_id, tag))
+        if dialog is not None:
+            dialog.problems += msg.problems
+            if msg.method == "ACK":
+                dialog.acked = True
+            else:
+                dialog.ended = True
+        return dialog
+
     # ------------------------------------------------------- receiving
 
     def wait(self, condition, timeout, what="it"):
@@ -463,20 +591,32 @@ class UA:
     def bodies(self):
         return [m.body for m in self.messages]
 
-    def reply(self, msg, code, reason=None, headers=()):
+    def reply(self, msg, code, reason=None, headers=(), body=b""):
         """Answers a request; once more with the same answer is fine."""
+        self._answer(msg, code,
+                     self._answer_bytes(msg, code, reason, headers, body))
+
+    @staticmethod
+    def _answer_bytes(msg, code, reason, headers, body, tag=None):
         lines = ["SIP/2.0 %d %s" % (
             code, reason or REASONS.get(code, "Whatever"))]
         lines += ["Via: %s" % v for v in msg.all("via")]
         to = msg.get("to", "")
-        if "tag" not in header_params(to):
-            to += ";tag=" + secrets.token_hex(4)
+        if "tag" not in header_params(to) and code > 100:
+            to += ";tag=" + (tag or secrets.token_hex(4))
         lines += ["From: %s" % msg.get("from"), "To: %s" % to,
                   "Call-ID: %s" % msg.call_id, "CSeq: %s" % msg.get("cseq")]
         lines += ["%s: %s" % pair for pair in headers]
-        lines += ["Content-Length: 0", "", ""]
-        msg._answer_raw = "\r\n".join(lines).encode("utf-8", "surrogateescape")
+        lines += ["Content-Length: %d" % len(body), "", ""]
+        head = "\r\n".join(lines)
+        return head.encode("utf-8", "surrogateescape") + body
+
+    def _answer(self, msg, code, raw):
+        msg._answer_raw = raw
         msg.answered = code
+        self._send_answer(msg)
+
+    def reply_again(self, msg):
         self._send_answer(msg)
 
     def _send_answer(self, msg):
@@ -533,7 +673,10 @@ class UA:
         if not msg.is_request:
             with self._cond:
                 self._responses[msg.branch].append(msg)
+                ack = self._acks.get(msg.branch)
                 self._cond.notify_all()
+            if ack is not None and msg.code >= 200:
+                self.send_raw(ack)  # it was lost, or is still under way
             return
         key = (msg.branch, msg.cseq, msg.call_id)
         with self._cond:
@@ -547,6 +690,11 @@ class UA:
             self._requests[key] = msg
             own = (self.contact,) if self.strict else ()
             msg.problems = check_request(msg, own, stream is not None)
+        if self._dispatch(msg):
+            with self._cond:
+                self._cond.notify_all()
+            return
+        with self._cond:
             answer = self.answers.pop(0) if self.answers else self.answer
             self.messages.append(msg)
         if callable(answer):
@@ -555,6 +703,20 @@ class UA:
             self.reply(msg, answer)
         with self._cond:
             self._cond.notify_all()
+
+    def _dispatch(self, msg):
+        """True: it was no message, but something of a session."""
+        dialog = None
+        if msg.method in ("ACK", "BYE"):
+            dialog = self._in_dialog(msg)
+        handler = self.handlers.get(msg.method)
+        if handler is not None:
+            handler(msg)
+        elif msg.method == "BYE":
+            self.reply(msg, 200 if dialog else 481)
+        elif msg.method != "ACK":
+            return False
+        return True
 
 
 # ------------------------------------------------------------- command

@@ -10,7 +10,7 @@
 #   demo   plays it and stops; exit status 0 only if bob received the message
 #          byte for byte
 #
-# From the environment: SIP_PORT ADMIN_PORT REDIS_PORT (all on 127.0.0.1) and
+# From the environment: SIP_PORT MSRP_PORT ADMIN_PORT REDIS_PORT (all on 127.0.0.1) and
 # RUN_DIR, outside of which nothing is written. Two stacks run side by side
 # with ports and RUN_DIRs of their own. Redis keeps its data in RUN_DIR from
 # one start to the next.
@@ -19,6 +19,7 @@ set -euo pipefail
 
 SIP_PORT=${SIP_PORT:-5060}
 ADMIN_PORT=${ADMIN_PORT:-8060}
+MSRP_PORT=${MSRP_PORT:-2855}
 REDIS_PORT=${REDIS_PORT:-6390}
 RUN_DIR=${RUN_DIR:-run}
 PYTHON=${PYTHON:-/usr/bin/python3}
@@ -117,7 +118,7 @@ finish()
 # Fails with the name of the variable to change if a port is taken.
 check_ports()
 {
-	"$PYTHON" - "SIP_PORT=$SIP_PORT" "ADMIN_PORT=$ADMIN_PORT" \
+	"$PYTHON" - "SIP_PORT=$SIP_PORT" "MSRP_PORT=$MSRP_PORT" "ADMIN_PORT=$ADMIN_PORT" \
 		"REDIS_PORT=$REDIS_PORT" <<-'END' || exit 1
 		import socket
 		import sys
@@ -230,6 +231,7 @@ start_kamailio()
 		-A "CPM_MODULE=\"$module\"" \
 		-A "REDIS=\"name=queue;addr=127.0.0.1;port=$REDIS_PORT\"" \
 		-A "ADMIN=\"127.0.0.1:$ADMIN_PORT\"" \
+		-A "MSRP=\"127.0.0.1:$MSRP_PORT\"" \
 		-A "DB_URL=\"sqlite:///$run/cpm_pf.sqlite\"" \
 		-A 'CTL_SOCKET="unix:ctl.sock"' -A 'RPC_FIFO="rpc.fifo"'
 	wait_until "the queue, $admin/readyz" http_is 200 /readyz

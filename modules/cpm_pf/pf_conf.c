@@ -8,24 +8,40 @@
 
 #include "pf_conf.h"
 
+#include "core/cpm_push.h"
+#include "io/io_clock.h"
+
 #include <arpa/inet.h>
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "../../core/cfg/cfg_struct.h"
 #include "../../core/dprint.h"
+#include "../../core/socket_info.h"
 #include "../../core/sr_module.h"
 #include "../../core/timer.h"
 
 struct pf_params pf_params = {
 		.redis_connect_timeout_ms = 500,
 		.redis_cmd_timeout_ms = 250,
+		.redis_wait_replicas = 0,
+		.redis_wait_ms = 100,
+		.msrp_advertise = "",
+		.msrp_cert = "",
+		.msrp_key = "",
+		.msrp_chunk_size = 2048,
+		.msrp_max_connections = 10000,
+		.session_max_messages = 0,
+		.session_idle_time = 30,
 		.key_prefix = "cpm",
 		.message_max_bytes = 65536,
 		.queue_max_messages = 1000,
 		.queue_max_bytes = 10485760,
+		.queue_max_per_sender = 0,
+		.overflow = "refuse",
 		.default_expires = 604800,
 		.max_expires = 2592000,
 		.lease_time = 60,
@@ -50,6 +66,7 @@ struct pf_params pf_params = {
 		.admin_listen = "127.0.0.1:8060",
 		.admin_token_file = "",
 		.worker = "",
+		.event_callback = "",
 		.db_url = "",
 		.prefs_cache_ttl = 300,
 		.prefs_cache_size = 10000,
@@ -64,23 +81,63 @@ static char domain_texts[PF_DOMAINS_MAX][128];
 int pf_conf_redis_param(unsigned int type, void *val)
 {
 	const char *s = val;
-	struct cpm_diag diag = {"", 0};
+	struct cpm_diag diag = {"too-long", 0};
+	int rc = CPM_ELIMIT;
 
-	if(pf_conf.redis_string[0] != '\0') {
-		LM_ERR("parameter redis: given twice; several servers are for Sentinel "
-			   "and Cluster, which this version does not follow\n");
-		return -1;
+	if(pf_conf.redis_count == IO_REDIS_SERVERS_MAX) {
+		diag.why = "too-many-seeds";
+	} else if(strlen(s) < sizeof(pf_conf.redis_string[0])) {
+		rc = pf_conf.redis_count == 0
+					 ? io_redis_conf_parse(cpm_pl_str(s), &pf_conf.redis, &diag)
+					 : io_redis_conf_add(cpm_pl_str(s), &pf_conf.redis, &diag);
 	}
-	if(strlen(s) >= sizeof(pf_conf.redis_string)
-			|| io_redis_conf_parse(cpm_pl_str(s), &pf_conf.redis, &diag)
-					   != CPM_OK) {
+	if(rc != CPM_OK) {
 		LM_ERR("parameter redis: %s at character %u; it takes a string like "
 			   "\"name=cpm;addr=127.0.0.1;port=6379;db=0;user=..;pass=..\" or "
-			   "\"unix=/path\"\n",
+			   "\"unix=/path\", or "
+			   "\"sentinel_group=..;sentinel=host:port;sentinel=..\", or for "
+			   "each seed node of a cluster \"cluster=1;addr=..;port=..\"\n",
 				diag.why, (unsigned)diag.at);
 		return -1;
 	}
-	memcpy(pf_conf.redis_string, s, strlen(s) + 1);
+	memcpy(pf_conf.redis_string[pf_conf.redis_count++], s, strlen(s) + 1);
+	return 0;
+}
+
+/* "127.0.0.1:2855", "[::1]:2855", "tls:192.0.2.1:2856" */
+int pf_conf_msrp_param(unsigned int type, void *val)
+{
+	const char *s = val;
+	const char *at = strncmp(s, "tls:", 4) == 0 ? s + 4 : s;
+	const char *colon = strrchr(at, ':');
+	unsigned char ip[16];
+	uint64_t port;
+	char host[64];
+	struct cpm_pl text;
+
+	if(s[0] == '\0') {
+		return 0; /* no sessions */
+	}
+	text = cpm_pl(at, colon != NULL ? (size_t)(colon - at) : 0);
+	if(text.n > 2 && text.p[0] == '[' && text.p[text.n - 1] == ']') {
+		text = cpm_pl(text.p + 1, text.n - 2);
+	}
+	cpm_pl_cstr(text, host, sizeof(host));
+	if(colon == NULL || strlen(s) >= sizeof(pf_conf.msrp_listen[0])
+			|| (inet_pton(AF_INET, host, ip) != 1
+					&& (at[0] != '[' || inet_pton(AF_INET6, host, ip) != 1))
+			|| cpm_pl_u64(cpm_pl_str(colon + 1), 65535, &port) != CPM_OK) {
+		LM_ERR("parameter msrp_listen: \"%s\"; it takes an address and a port, "
+			   "such as 192.0.2.1:2855, [2001:db8::1]:2855 or "
+			   "tls:192.0.2.1:2856, and may be repeated\n",
+				s);
+		return -1;
+	}
+	if(pf_conf.msrp_listen_count == PF_MSRP_LISTENS_MAX) {
+		LM_ERR("parameter msrp_listen: more than %d\n", PF_MSRP_LISTENS_MAX);
+		return -1;
+	}
+	memcpy(pf_conf.msrp_listen[pf_conf.msrp_listen_count++], s, strlen(s) + 1);
 	return 0;
 }
 
@@ -180,12 +237,26 @@ static const struct bound bounds[] = {
 				60000, "milliseconds, 10 to 60000"},
 		{"redis_cmd_timeout_ms", &pf_params.redis_cmd_timeout_ms, 10, 60000,
 				"milliseconds, 10 to 60000"},
+		{"redis_wait_replicas", &pf_params.redis_wait_replicas, 0, 16,
+				"a number of replicas, 0 (off) to 16"},
+		{"redis_wait_ms", &pf_params.redis_wait_ms, 1, 10000,
+				"milliseconds, 1 to 10000"},
+		{"msrp_chunk_size", &pf_params.msrp_chunk_size, 256, 1048576,
+				"bytes, 256 to 1048576"},
+		{"msrp_max_connections", &pf_params.msrp_max_connections, 1, 1000000,
+				"a number of connections, 1 to 1000000"},
+		{"session_max_messages", &pf_params.session_max_messages, 0, 1000000,
+				"a number of messages, 0 (all) to 1000000"},
+		{"session_idle_time", &pf_params.session_idle_time, 1, 86400,
+				"seconds, 1 to 86400"},
 		{"message_max_bytes", &pf_params.message_max_bytes, 1, CPM_MSG_BODY_MAX,
 				"bytes, 1 to 1048576"},
 		{"queue_max_messages", &pf_params.queue_max_messages, 0, 1000000,
 				"a number of messages, 0 (no quota) to 1000000"},
 		{"queue_max_bytes", &pf_params.queue_max_bytes, 0, 2147483647,
 				"bytes, 0 (no quota) to 2147483647"},
+		{"queue_max_per_sender", &pf_params.queue_max_per_sender, 0, 1000000,
+				"a number of messages, 0 (no share) to 1000000"},
 		{"default_expires", &pf_params.default_expires, 1, 31536000,
 				"seconds, 1 to 31536000"},
 		{"max_expires", &pf_params.max_expires, 1, 31536000,
@@ -231,6 +302,12 @@ static int numbers_check(void)
 				pf_params.queued_code);
 		return -1;
 	}
+	if(strcmp(pf_params.overflow, "refuse") != 0
+			&& strcmp(pf_params.overflow, "drop_oldest") != 0) {
+		LM_ERR("parameter overflow: \"%s\"; it takes refuse or drop_oldest\n",
+				pf_params.overflow);
+		return -1;
+	}
 	if(pf_params.default_expires > pf_params.max_expires) {
 		LM_ERR("parameter default_expires: %d is more than max_expires (%d)\n",
 				pf_params.default_expires, pf_params.max_expires);
@@ -262,6 +339,33 @@ static int retry_check(void)
 }
 
 /* ------------------------------------------------------------ decisions */
+
+/* The worker refuses as well; here the operator learns it at start. */
+static int msrp_check(void)
+{
+	bool tls = false;
+	size_t i;
+
+	for(i = 0; i < pf_conf.msrp_listen_count; i++) {
+		tls = tls || strncmp(pf_conf.msrp_listen[i], "tls:", 4) == 0;
+	}
+	if(tls
+			&& (access(pf_params.msrp_cert, R_OK) != 0
+					|| access(pf_params.msrp_key, R_OK) != 0)) {
+		LM_ERR("parameter msrp_cert: \"%s\" or msrp_key: \"%s\" cannot be "
+			   "read; msrp_listen with tls: takes both, as PEM files\n",
+				pf_params.msrp_cert, pf_params.msrp_key);
+		return -1;
+	}
+	if(strpbrk(pf_params.msrp_advertise, " /@;") != NULL
+			|| strlen(pf_params.msrp_advertise) > 255) {
+		LM_ERR("parameter msrp_advertise: \"%s\"; it takes the host name or "
+			   "address that clients connect to, without a port\n",
+				pf_params.msrp_advertise);
+		return -1;
+	}
+	return 0;
+}
 
 static int identity_check(void)
 {
@@ -412,7 +516,8 @@ static int worker_check(void)
 				"%.*s/cpm_pf_worker", (int)(slash - info.dli_fname),
 				info.dli_fname);
 	}
-	if(pf_conf.admin && access(pf_conf.worker_path, X_OK) != 0) {
+	if((pf_conf.admin || pf_conf.msrp_listen_count > 0)
+			&& access(pf_conf.worker_path, X_OK) != 0) {
 		LM_ERR("parameter worker: no program at \"%s\"; it takes the path of "
 			   "cpm_pf_worker, which is built and installed with the module\n",
 				pf_conf.worker_path);
@@ -481,6 +586,39 @@ static void neighbours_read(void)
 	}
 }
 
+/* The same at every start of this node, and another on every other node that
+ * is alive: the host, and where SIP is listened for. The boot is of this start
+ * alone. */
+static void node_set(void)
+{
+	char text[256] = "";
+	uint64_t h = CPM_HASH_INIT;
+	uint32_t boot = 0;
+	struct socket_info *lists[] = {udp_listen, tcp_listen};
+	struct socket_info *s;
+	FILE *f = fopen("/etc/machine-id", "r");
+	size_t i;
+
+	if(f != NULL) {
+		(void)!fread(text, 1, sizeof(text) - 1, f);
+		fclose(f);
+	}
+	h = cpm_hash64(h, cpm_pl_str(text));
+	if(gethostname(text, sizeof(text) - 1) == 0) {
+		h = cpm_hash64(h, cpm_pl_str(text));
+	}
+	for(i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		for(s = lists[i]; s != NULL; s = s->next) {
+			h = cpm_hash64(h, cpm_pl(s->sock_str.s, (size_t)s->sock_str.len));
+		}
+	}
+	if(getrandom(&boot, sizeof(boot), 0) != (ssize_t)sizeof(boot)) {
+		boot = (uint32_t)io_clock_wall_ms();
+	}
+	snprintf(pf_conf.node, sizeof(pf_conf.node), "%08x.%08x.",
+			(unsigned)(h ^ h >> 32), (unsigned)boot);
+}
+
 int pf_conf_check(void)
 {
 	struct cpm_accept_conf *a = &pf_conf.accept;
@@ -489,7 +627,7 @@ int pf_conf_check(void)
 
 	if(numbers_check() < 0 || retry_check() < 0 || admin_check() < 0
 			|| worker_check() < 0 || identity_check() < 0
-			|| decisions_check() < 0) {
+			|| decisions_check() < 0 || msrp_check() < 0) {
 		return -1;
 	}
 	if(prefix_len == 0 || prefix_len > CPM_QUEUE_PREFIX_MAX
@@ -499,7 +637,7 @@ int pf_conf_check(void)
 				pf_params.key_prefix, CPM_QUEUE_PREFIX_MAX);
 		return -1;
 	}
-	if(pf_conf.redis_string[0] == '\0'
+	if(pf_conf.redis_count == 0
 			&& pf_conf_redis_param(PARAM_STRING, "addr=127.0.0.1;port=6379")
 					   < 0) {
 		return -1;
@@ -507,6 +645,8 @@ int pf_conf_check(void)
 	pf_conf.redis.connect_timeout_ms =
 			(unsigned)pf_params.redis_connect_timeout_ms;
 	pf_conf.redis.cmd_timeout_ms = (unsigned)pf_params.redis_cmd_timeout_ms;
+	pf_conf.redis.wait_replicas = (unsigned)pf_params.redis_wait_replicas;
+	pf_conf.redis.wait_ms = (unsigned)pf_params.redis_wait_ms;
 	pf_conf.key_prefix = cpm_pl(pf_params.key_prefix, prefix_len);
 	pf_conf.delivery_workers = (unsigned)pf_params.delivery_workers;
 	pf_conf.delivery_parallel = (unsigned)pf_params.delivery_parallel;
@@ -515,6 +655,8 @@ int pf_conf_check(void)
 	a->message_max_bytes = (size_t)pf_params.message_max_bytes;
 	a->queue_max_messages = (uint64_t)pf_params.queue_max_messages;
 	a->queue_max_bytes = (uint64_t)pf_params.queue_max_bytes;
+	a->queue_max_per_sender = (uint64_t)pf_params.queue_max_per_sender;
+	a->drop_oldest = strcmp(pf_params.overflow, "drop_oldest") == 0;
 	a->default_expires_s = (uint64_t)pf_params.default_expires;
 	a->max_expires_s = (uint64_t)pf_params.max_expires;
 	a->check_in_ms = pf_conf.deliver.retry_ms[0];
@@ -526,7 +668,12 @@ int pf_conf_check(void)
 	d->lease_ms = (uint64_t)pf_params.lease_time * 1000;
 	d->max_attempts = (unsigned)pf_params.max_attempts;
 	d->dedup_ms = (uint64_t)pf_params.dedup_time * 1000;
+	d->session_window = CPM_PUSH_WINDOW;
+	d->session_window_bytes = 1024 * 1024;
+	d->session_max_messages = (unsigned)pf_params.session_max_messages;
+	d->invite_ms = 180000; /* longer than tm waits by itself */
 	d->check_max_ms = (uint64_t)pf_params.check_interval * 1000;
 	neighbours_read();
+	node_set();
 	return 0;
 }

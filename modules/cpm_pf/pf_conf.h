@@ -23,16 +23,28 @@
 #define PF_DOMAINS_MAX 64
 #define PF_TRUSTED_MAX 256
 #define PF_DELIVERY_WORKERS_MAX 16
+#define PF_MSRP_LISTENS_MAX 8
 
 /* What modparam stores, as it is written in kamailio.cfg. */
 struct pf_params
 {
 	int redis_connect_timeout_ms;
 	int redis_cmd_timeout_ms;
+	int redis_wait_replicas;
+	int redis_wait_ms;
+	char *msrp_advertise;
+	char *msrp_cert;
+	char *msrp_key;
+	int msrp_chunk_size;
+	int msrp_max_connections;
+	int session_max_messages;
+	int session_idle_time;
 	char *key_prefix;
 	int message_max_bytes;
 	int queue_max_messages;
 	int queue_max_bytes;
+	int queue_max_per_sender;
+	char *overflow;
 	int default_expires;
 	int max_expires;
 	int lease_time;
@@ -57,6 +69,7 @@ struct pf_params
 	char *admin_listen;
 	char *admin_token_file;
 	char *worker;
+	char *event_callback;
 	char *db_url;
 	int prefs_cache_ttl;
 	int prefs_cache_size;
@@ -83,7 +96,9 @@ struct pf_net
 struct pf_conf
 {
 	struct io_redis_conf redis;
-	char redis_string[1024]; /* as given, for cpm_pf_worker */
+	/* as given, for cpm_pf_worker */
+	char redis_string[IO_REDIS_SERVERS_MAX][1024];
+	size_t redis_count;
 	struct cpm_pl key_prefix;
 	struct cpm_pl domains[PF_DOMAINS_MAX];
 	size_t domain_count;
@@ -98,7 +113,10 @@ struct pf_conf
 	size_t identity_count;
 	bool isf_rewrite; /* isf_mode ruri */
 	bool fold_case;	  /* registrar files users in lower case */
+	char node[24];	  /* "<node>.<boot>.": head of this start's tokens */
 	bool admin;		  /* admin_listen is not empty */
+	char msrp_listen[PF_MSRP_LISTENS_MAX][80]; /* as given */
+	size_t msrp_listen_count;				   /* 0: no sessions */
 	char worker_path[512];
 };
 
@@ -108,6 +126,7 @@ extern struct pf_conf pf_conf;
 int pf_conf_redis_param(unsigned int type, void *val);
 int pf_conf_domain_param(unsigned int type, void *val);
 
+int pf_conf_msrp_param(unsigned int type, void *val);
 int pf_conf_trusted_param(unsigned int type, void *val);
 
 /* Whether an address (4 or 16 bytes) is one of trusted_peers. */

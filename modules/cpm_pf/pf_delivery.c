@@ -11,16 +11,21 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "core/cpm_wr.h"
 #include "io/io_clock.h"
+#include "io/io_survey.h"
 #include "pf_conf.h"
+#include "pf_event.h"
 #include "pf_hint.h"
+#include "pf_left.h"
+#include "pf_media.h"
 #include "pf_prefs.h"
+#include "pf_session.h"
 #include "pf_stats.h"
 #include "pf_store.h"
 #include "pf_tm.h"
@@ -34,8 +39,8 @@
 #define TICK_MS 100
 #define SWEEP_MS 1000
 #define CLAIM_MS 30000
-#define CLAIM_PAGE 64
-#define EXPIRED_PAGE 256
+#define HANGUP_GRACE_MS 300
+#define CLAIM_PAGE 64 /* users of one shard at a time */
 
 /* One user whose queue is to be looked at, or is being emptied. */
 struct job
@@ -45,7 +50,9 @@ struct job
 	bool active;
 	uint64_t due_ms; /* pending: when to start */
 	enum cpm_lease_force force;
-	uint64_t since_ms; /* when what forces it happened */
+	uint64_t since_ms;			/* when what forces it happened */
+	struct pf_session *session; /* NULL: none */
+	uint64_t hangup_at_ms;		/* its client hung up; 0: it did not */
 	bool has_slot;
 	uint32_t slot;
 	struct cpm_deliver d; /* active; before that only aor is set */
@@ -165,8 +172,8 @@ static int port_reach_get(void *ctx, struct cpm_pl aor,
 	return rc;
 }
 
-static int port_takes(void *ctx, struct cpm_pl aor,
-		const struct cpm_contact *contact, const struct cpm_msg *msg)
+static int takes(struct cpm_pl aor, const struct pf_contact *contact,
+		const struct cpm_msg *msg, enum cpm_mode mode)
 {
 	static struct pf_prefs_buf buf;
 	struct cpm_msg_facts facts;
@@ -188,8 +195,15 @@ static int port_takes(void *ctx, struct cpm_pl aor,
 													 : CPM_KIND_PAGER;
 	facts.size = msg->body_len;
 	facts.now_s = io_clock_wall_ms() / 1000;
-	pf_usrloc_client(&found[contact->index], &client);
-	return cpm_client_takes(&prefs, &policy, &facts, &client) ? 1 : 0;
+	pf_usrloc_client(contact, &client);
+	return cpm_client_takes(&prefs, &policy, &facts, &client, mode) ? 1 : 0;
+}
+
+static int port_takes(void *ctx, struct cpm_pl aor,
+		const struct cpm_contact *contact, const struct cpm_msg *msg,
+		enum cpm_mode mode)
+{
+	return takes(aor, &found[contact->index], msg, mode);
 }
 
 static int port_lease(void *ctx, struct cpm_pl aor, struct cpm_pl token,
@@ -238,6 +252,78 @@ static int port_send(void *ctx, const struct cpm_contact *contact,
 	return CPM_OK;
 }
 
+static struct cpm_push *port_session_new(void *ctx)
+{
+	if(job_now->session != NULL || !pf_session_is_possible()) {
+		return NULL;
+	}
+	job_now->hangup_at_ms = 0;
+	job_now->session = pf_session_new(job_now);
+	return job_now->session != NULL ? pf_session_push(job_now->session) : NULL;
+}
+
+static int port_session_invite(
+		void *ctx, const struct cpm_contact *contact, const struct cpm_msg *msg)
+{
+	return pf_session_invite(job_now->session, &found[contact->index], msg);
+}
+
+/* Of the client that is in the session, as it is registered now. */
+static int port_session_takes(
+		void *ctx, struct cpm_pl aor, const struct cpm_msg *msg)
+{
+	struct cpm_pl uri = pf_session_contact(job_now->session);
+	size_t count = 0;
+	size_t i;
+
+	if(!pf_session_accepts(job_now->session, msg)
+			|| pf_usrloc_contacts(aor, found, &count) != CPM_OK) {
+		return 0;
+	}
+	for(i = 0; i < count; i++) {
+		if(cpm_pl_eq(found[i].c.uri, uri)) {
+			return takes(aor, &found[i], msg, CPM_MODE_SESSION);
+		}
+	}
+	return 0;
+}
+
+static int port_session_send(
+		void *ctx, uint32_t handle, const struct cpm_msg *msg)
+{
+	return pf_session_send(job_now->session, handle, msg);
+}
+
+static void port_session_end(void *ctx)
+{
+	if(job_now->session != NULL) {
+		pf_session_end(&job_now->session);
+		pf_event(PF_EVENT_SESSION_END, job_aor(job_now), CPM_PL_NULL, 0,
+				"session-end");
+	}
+}
+
+static int port_lease_many(void *ctx, const struct cpm_lease_ask *ask,
+		struct cpm_lease *leases_r, size_t *count_r)
+{
+	return pf_store_note(
+			"lease", io_queue_lease_many(pf_store(), ask, leases_r, count_r));
+}
+
+static int port_extend(void *ctx, struct cpm_pl aor, struct cpm_pl token,
+		uint64_t lease_ms, const struct cpm_pl *ids, size_t count, bool *lost_r)
+{
+	return pf_store_note("extend", io_queue_extend(pf_store(), aor, token,
+										   lease_ms, ids, count, lost_r));
+}
+
+static int port_settle_many(
+		void *ctx, const struct cpm_settle *settles, size_t count, int *rcs_r)
+{
+	return pf_store_note(
+			"settle", io_queue_settle_many(pf_store(), settles, count, rcs_r));
+}
+
 static const char *const event_names[] = {
 		[CPM_DELIVER_SENT] = "sent",
 		[CPM_DELIVER_DELIVERED] = "delivered",
@@ -253,11 +339,16 @@ static void port_event(void *ctx, const struct cpm_deliver_info *info)
 
 	switch(info->event) {
 		case CPM_DELIVER_DELIVERED:
-			pf_stat(CPM_STAT_delivered_message);
+			pf_stat(info->mode == CPM_MODE_SESSION
+							? CPM_STAT_delivered_msrp
+							: CPM_STAT_delivered_message);
+			pf_event(PF_EVENT_DELIVERED, info->aor, info->id, info->code,
+					info->mode == CPM_MODE_SESSION ? "msrp" : "message");
 			break;
 		case CPM_DELIVER_DEAD:
 			pf_stat(CPM_STAT_dead);
 			pf_stat(CPM_STAT_delivery_failed);
+			pf_event(PF_EVENT_DEAD, info->aor, info->id, info->code, info->why);
 			break;
 		case CPM_DELIVER_RETRY:
 			pf_stat(CPM_STAT_delivery_failed);
@@ -276,7 +367,7 @@ static void port_event(void *ctx, const struct cpm_deliver_info *info)
 										 : 0));
 }
 
-static const struct cpm_deliver_ports ports = {
+static struct cpm_deliver_ports ports = {
 		.reach_get = port_reach_get,
 		.client_takes = port_takes,
 		.queue_lease = port_lease,
@@ -285,6 +376,13 @@ static const struct cpm_deliver_ports ports = {
 		.queue_release = port_release,
 		.send_message = port_send,
 		.event = port_event,
+		.session_invite = port_session_invite,
+		.session_takes = port_session_takes,
+		.session_send = port_session_send,
+		.session_end = port_session_end,
+		.queue_lease_many = port_lease_many,
+		.queue_extend = port_extend,
+		.queue_settle_many = port_settle_many,
 };
 
 /* ------------------------------------------------------------------ jobs */
@@ -303,7 +401,53 @@ static void job_look(struct job *j)
 {
 	if(j->d.state == CPM_DELIVER_FINISHED) {
 		slot_drop(j);
+		if(j->session != NULL) {
+			pf_session_end(&j->session);
+		}
 		job_free(j);
+	}
+}
+
+/* The INVITE of a session has its answer, or not yet. */
+static void job_invited(void *owner)
+{
+	struct job *j = owner;
+	unsigned code = j->session != NULL ? pf_session_answer(j->session) : 0;
+
+	if(code != 0) {
+		job_now = j;
+		cpm_deliver_invited(
+				&j->d, &ports, &pf_conf.deliver, code, io_clock_mono_ms());
+		job_look(j);
+	}
+}
+
+static void job_session(
+		struct job *j, const struct cpm_session_event *events, size_t count)
+{
+	job_now = j;
+	cpm_deliver_session_event(
+			&j->d, &ports, &pf_conf.deliver, events, count, io_clock_mono_ms());
+	job_look(j);
+}
+
+/* BYE comes by another way than the acknowledgements that were sent before it:
+ * they are given the time to arrive. */
+static void job_hangup(struct job *j)
+{
+	if(j->session != NULL && j->hangup_at_ms == 0) {
+		pf_session_hung_up(j->session);
+		j->hangup_at_ms = io_clock_mono_ms() + HANGUP_GRACE_MS;
+	}
+}
+
+static void job_hung_up(struct job *j)
+{
+	struct cpm_session_event hangup = {CPM_SESSION_HANGUP, 0, 0};
+
+	j->hangup_at_ms = 0;
+	if(j->session != NULL) {
+		job_session(j, &hangup, 1);
 	}
 }
 
@@ -402,13 +546,118 @@ static void hints_read(void)
 			slot_look(h.slot);
 			continue;
 		}
+		if(h.kind == PF_HINT_ANSWERED || h.kind == PF_HINT_HANGUP) {
+			struct job *j = pf_session_of_slot(h.slot);
+
+			if(j != NULL && h.kind == PF_HINT_ANSWERED) {
+				job_invited(j);
+			} else if(j != NULL) {
+				job_hangup(j);
+			}
+			continue;
+		}
 		/* a client that has just registered is given the time to get the
 		 * answer to its REGISTER, and several triggers become one */
-		trigger(cpm_pl(h.aor, h.aor_len), (enum cpm_lease_force)h.force, now_ms,
+		/* since it happened, not since it is read: what came after it is not
+		 * what it speaks for */
+		trigger(cpm_pl(h.aor, h.aor_len), (enum cpm_lease_force)h.force,
+				h.at_ms,
 				now_ms
 						+ (h.kind == PF_HINT_REGISTERED
 										? pf_conf.register_delay_ms
 										: 0));
+	}
+}
+
+/* Another MSRP worker than before: what the last one had is gone. */
+static void sessions_lost(void)
+{
+	struct cpm_session_event down = {CPM_SESSION_DOWN, 0, 0};
+	struct job *j, *later;
+
+	pf_media_forget();
+	for(j = active.first; j != NULL; j = later) {
+		later = j->later;
+		if(j->session != NULL) {
+			job_session(j, &down, 1);
+		}
+	}
+}
+
+/* What the MSRP worker says, what belongs to one session in one go. */
+static void media_read(void)
+{
+	static struct cpm_session_event events[CPM_PUSH_WINDOW];
+	struct cpm_ctl m;
+	struct job *j, *of = NULL;
+	size_t count = 0;
+	unsigned n;
+	int rc;
+
+	for(n = 0; n < 2000; n++) {
+		rc = pf_media_next(self, &m);
+		if(rc == CPM_EPROTO) {
+			continue;
+		}
+		if(rc == CPM_OK && m.kind == CPM_CTL_HELLO) {
+			if(pf_session_hello(m.session, m.a, m.b)) {
+				if(of != NULL) {
+					job_session(of, events, count);
+					of = NULL;
+					count = 0;
+				}
+				sessions_lost();
+			}
+			continue;
+		}
+		j = rc == CPM_OK ? pf_session_of_number(m.session) : NULL;
+		if(of != NULL && (j != of || count == CPM_PUSH_WINDOW)) {
+			job_session(of, events, count);
+			of = NULL;
+			count = 0;
+			/* that may have ended what this one is for */
+			j = rc == CPM_OK ? pf_session_of_number(m.session) : NULL;
+		}
+		if(rc != CPM_OK) {
+			return;
+		}
+		if(j == NULL || m.kind == CPM_CTL_UP) {
+			continue;
+		}
+		of = j;
+		events[count].kind = m.kind == CPM_CTL_DONE		? CPM_SESSION_DONE
+							 : m.kind == CPM_CTL_FAILED ? CPM_SESSION_FAILED
+							 : j->hangup_at_ms != 0		? CPM_SESSION_HANGUP
+														: CPM_SESSION_DOWN;
+		events[count].handle = m.handle;
+		events[count].code = m.code;
+		count++;
+		if(m.kind == CPM_CTL_FAILED || m.kind == CPM_CTL_DOWN) {
+			LM_INFO("session: %s aor=%.*s code=%u why=%.*s\n",
+					m.kind == CPM_CTL_FAILED ? "failed" : "down",
+					(int)j->d.aor_len, j->d.aor, m.code, (int)m.a.n, m.a.p);
+		}
+	}
+	if(of != NULL) {
+		job_session(of, events, count);
+	}
+}
+
+/* There is room again: whoever could not send goes on. */
+static void media_write(void)
+{
+	struct cpm_session_event room = {CPM_SESSION_ROOM, 0, 0};
+	struct job *j, *later;
+
+	pf_media_flush(self);
+	if(pf_media_wants_write()) {
+		return;
+	}
+	for(j = active.first; j != NULL; j = later) {
+		later = j->later;
+		if(j->d.state == CPM_DELIVER_SESSION && j->d.push->blocked) {
+			job_session(j, &room, 1);
+		}
 	}
 }
 
@@ -437,97 +686,105 @@ static void active_tick(void)
 
 	for(j = active.first; j != NULL; j = later) {
 		later = j->later;
-		if(j->d.at_ms != 0 && j->d.at_ms <= now_ms) {
+		if(j->hangup_at_ms != 0 && j->hangup_at_ms <= now_ms) {
+			job_hung_up(j);
+		} else if(j->d.at_ms != 0 && j->d.at_ms <= now_ms) {
 			job_tick(j, now_ms);
 		}
 	}
 }
 
 /* Users whose time has come, by Redis: retries, ends of leases of workers
- * that died, expiries, and looks that a lost hint owes. */
-static int shard_claim(unsigned shard)
+ * that died, expiries, and looks that a lost hint owes. All shards of ours in
+ * one round trip. No more than can be worked on: what is claimed and not done
+ * is everybody's again only after CLAIM_MS. */
+static int claim(const unsigned *shards, size_t count, uint64_t *left_r)
 {
-	struct cpm_pl users[CLAIM_PAGE];
-	char copies[CLAIM_PAGE][CPM_AOR_MAX];
-	size_t count = 0;
-	size_t i;
+	static struct cpm_pl users[CPM_QUEUE_SHARDS * CLAIM_PAGE];
+	size_t wanted = 4 * (size_t)pf_conf.delivery_parallel;
+	size_t limit =
+			pending.count < wanted ? (wanted - pending.count) / count : 0;
 	uint64_t now_ms = io_clock_mono_ms();
+	size_t n = 0;
+	size_t i;
 	int rc;
 
-	rc = pf_store_note("claim", io_queue_claim(pf_store(), shard, CLAIM_MS,
-										CLAIM_PAGE, users, &count));
-	if(rc != CPM_OK) {
-		return rc;
+	if(limit > CLAIM_PAGE) {
+		limit = CLAIM_PAGE;
 	}
-	for(i = 0; i < count; i++) {
-		if(users[i].n <= CPM_AOR_MAX) {
-			memcpy(copies[i], users[i].p, users[i].n);
-			trigger(cpm_pl(copies[i], users[i].n), CPM_LEASE_WHEN_DUE, now_ms,
-					now_ms);
+	/* with little room, a few at a time are still better than none: who fits
+	 * nowhere is claimed again */
+	rc = pf_store_note(
+			"claim", io_queue_claim(pf_store(), shards, count, CLAIM_MS,
+							 limit > 0 ? limit : pending.count < wanted, users,
+							 &n, left_r));
+	for(i = 0; rc == CPM_OK && i < n; i++) {
+		if(users[i].n > 0 && users[i].n <= CPM_AOR_MAX) {
+			trigger(users[i], CPM_LEASE_WHEN_DUE, now_ms, now_ms);
 		}
-	}
-	return CPM_OK;
-}
-
-static int shard_expired(unsigned shard)
-{
-	struct cpm_msg msg;
-	unsigned n;
-	int rc = CPM_OK;
-
-	for(n = 0; n < EXPIRED_PAGE; n++) {
-		rc = io_queue_expired(pf_store(), shard, &msg);
-		if(rc == CPM_ENOENT) {
-			return CPM_OK;
-		}
-		if(pf_store_note("expired", rc) != CPM_OK) {
-			return rc;
-		}
-		pf_stat(CPM_STAT_expired);
-		LM_INFO("queue: expired aor=%.*s id=%.*s bytes=%u\n", (int)msg.aor.n,
-				msg.aor.p, (int)msg.id.n, msg.id.p, (unsigned)msg.body_len);
 	}
 	return rc;
 }
 
-/* Every shard of ours, beginning with the next one each time, so that none
- * starves when there is more to do than can be done. */
+/* Once, when Redis is first there: what would lose messages is said while
+ * there are none. */
+static void survey(void)
+{
+	static bool done;
+	static struct io_redis_server servers[IO_REDIS_SERVERS_MAX];
+	struct io_survey_warning w[IO_SURVEY_WARNINGS_MAX];
+	size_t count = 0;
+	size_t i, j, n;
+
+	if(done || self != 0
+			|| pf_store_note("survey", io_queue_survey(pf_store(), servers,
+											   IO_REDIS_SERVERS_MAX, &count))
+					   != CPM_OK) {
+		return;
+	}
+	done = true;
+	for(i = 0; i < count; i++) {
+		n = io_survey_warnings(&servers[i], w);
+		for(j = 0; j < n; j++) {
+			LM_WARN("redis: %s server=%s: %s\n", w[j].word, servers[i].addr,
+					w[j].text);
+		}
+	}
+}
+
 static void sweep(void)
 {
-	static unsigned first;
-	unsigned i, shard;
+	unsigned shards[CPM_QUEUE_SHARDS];
+	uint64_t left[CPM_QUEUE_SHARDS];
+	char token[sizeof(token_head)];
+	size_t count = 0;
 	uint32_t slot;
-	int rc = CPM_OK;
+	size_t i;
+	int rc;
 
 	for(slot = 0; slot < pf_conf.delivery_parallel; slot++) {
 		slot_look(slot);
 	}
-	first++;
+	pf_session_look(job_invited);
 	for(i = 0; i < CPM_QUEUE_SHARDS; i++) {
-		shard = (first + i) % CPM_QUEUE_SHARDS;
-		if(pf_hint_worker_of_shard(shard) != self) {
-			continue;
+		if(pf_hint_worker_of_shard((unsigned)i) == self) {
+			shards[count++] = (unsigned)i;
 		}
-		/* no more than can be worked on: what is claimed and not done is
-		 * everybody's again only after CLAIM_MS */
-		if(pending.count > 4 * (size_t)pf_conf.delivery_parallel) {
-			return;
-		}
-		rc = shard_expired(shard);
-		if(rc != CPM_EDOWN && rc != CPM_EUNSURE) {
-			rc = shard_claim(shard);
-		}
-		if(rc == CPM_EDOWN || rc == CPM_EUNSURE) {
-			return; /* Redis is down: again in a second */
+	}
+	rc = count > 0 ? claim(shards, count, left) : CPM_EDOWN;
+	if(rc == CPM_OK) {
+		survey();
+	}
+	memcpy(token, token_head, sizeof(token));
+	for(i = 0; rc == CPM_OK && i < count; i++) {
+		if(left[i] > 0) {
+			rc = pf_left_report(shards[i], cpm_pl_str(token));
 		}
 	}
 }
 
 static void start(unsigned index)
 {
-	struct cpm_wr w;
-	uint64_t seed = 0;
-
 	self = index;
 	/* Kamailio's main process is our life: without it nobody would stop us */
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -540,13 +797,8 @@ static void start(unsigned index)
 		exit(-1);
 	}
 	/* a token is of this process alone, over all nodes and restarts */
-	if(getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed)) {
-		seed = io_clock_wall_ms() << 22 | (uint64_t)getpid();
-	}
-	cpm_wr_init(&w, token_head, sizeof(token_head) - 1);
-	cpm_wr_hex64(&w, seed);
-	cpm_wr_chr(&w, '-');
-	token_head[w.n] = '\0';
+	(void)snprintf(
+			token_head, sizeof(token_head), "%s%x-", pf_conf.node, index);
 	if(pf_store_note("ping", io_queue_ping(pf_store())) == CPM_OK) {
 		LM_NOTICE("delivery: ready worker=%u\n", index);
 	}
@@ -554,14 +806,20 @@ static void start(unsigned index)
 
 void pf_delivery_main(unsigned index)
 {
-	struct pollfd pfd;
+	struct pollfd pfd[2];
+	nfds_t fds = pf_media_is_on() ? 2 : 1;
 	uint64_t sweep_at = 0;
 	uint64_t now_ms;
 	int timeout;
 
 	start(index);
-	pfd.fd = pf_hint_fd(index);
-	pfd.events = POLLIN;
+	pfd[0].fd = pf_hint_fd(index);
+	pfd[0].events = POLLIN;
+	if(pf_media_is_on()) {
+		pf_session_start(index);
+		ports.session_new = port_session_new;
+		pfd[1].fd = pf_media_fd(index);
+	}
 	for(;;) {
 		now_ms = io_clock_mono_ms();
 		if(now_ms >= sweep_at) {
@@ -575,10 +833,16 @@ void pf_delivery_main(unsigned index)
 		if((pending.count > 0 || active.count > 0) && timeout > TICK_MS / 2) {
 			timeout = TICK_MS / 2;
 		}
-		if(poll(&pfd, 1, timeout) < 0 && errno != EINTR) {
+		pfd[1].events =
+				(short)(POLLIN | (pf_media_wants_write() ? POLLOUT : 0));
+		if(poll(pfd, fds, timeout) < 0 && errno != EINTR) {
 			LM_ERR("delivery: poll: %s\n", strerror(errno));
 		}
 		cfg_update();
 		hints_read();
+		if(fds == 2) {
+			media_read();
+			media_write();
+		}
 	}
 }

@@ -12,6 +12,7 @@
 #include "core/cpm_wr.h"
 #include "io/io_clock.h"
 #include "pf_conf.h"
+#include "pf_str.h"
 
 #include "../../core/dprint.h"
 #include "../../core/parser/digest/digest.h"
@@ -24,11 +25,6 @@
 
 /* RFC 3428, 8: what is larger is large mode. */
 #define PAGER_MAX 1300
-
-static struct cpm_pl pl_of(str s)
-{
-	return s.s != NULL && s.len > 0 ? cpm_pl(s.s, (size_t)s.len) : CPM_PL_NULL;
-}
 
 /* -------------------------------------------------------------- addresses */
 
@@ -84,9 +80,9 @@ struct cpm_pl pf_facts_target(struct sip_msg *msg)
 {
 	if(get_route_type() != FAILURE_ROUTE && msg->new_uri.s != NULL
 			&& msg->new_uri.len > 0) {
-		return pl_of(msg->new_uri);
+		return pf_pl(msg->new_uri);
 	}
-	return pl_of(msg->first_line.u.request.uri);
+	return pf_pl(msg->first_line.u.request.uri);
 }
 
 /* The URI of a name-addr or addr-spec, without parameters of the header. */
@@ -105,18 +101,13 @@ static struct cpm_pl uri_of(struct cpm_pl value)
 
 /* ---------------------------------------------------------------- headers */
 
-static bool is_named(const struct hdr_field *h, const char *name)
-{
-	return cpm_pl_ieq(pl_of(h->name), cpm_pl_str(name));
-}
-
 bool pf_facts_is_forged(const struct pf_facts *f, const struct hdr_field *h)
 {
 	return !f->trusted_peer
-		   && (is_named(h, "P-Asserted-Identity")
-				   || is_named(h, "Remote-Party-ID")
-				   || is_named(h, "P-Asserted-Service")
-				   || is_named(h, "P-Served-User"));
+		   && (pf_is_named(h, "P-Asserted-Identity")
+				   || pf_is_named(h, "Remote-Party-ID")
+				   || pf_is_named(h, "P-Asserted-Service")
+				   || pf_is_named(h, "P-Served-User"));
 }
 
 /* P-Served-User (RFC 5502): <aor>;sescase=orig|term;regstate=reg|unreg */
@@ -200,35 +191,35 @@ static struct cpm_pl item_cut(struct cpm_pl *rest)
 static void header_read(
 		struct pf_facts *f, const struct hdr_field *h, bool *route_seen)
 {
-	struct cpm_pl value = cpm_pl_trim(pl_of(h->body));
+	struct cpm_pl value = cpm_pl_trim(pf_pl(h->body));
 	struct cpm_pl item;
 	struct cpm_caps caps;
 
-	if(is_named(h, "Accept-Contact") || is_named(h, "a")) {
+	if(pf_is_named(h, "Accept-Contact") || pf_is_named(h, "a")) {
 		while(value.p != NULL) {
 			item = item_cut(&value);
 			cpm_caps_parse(cpm_pl_from(item, cpm_pl_chr(item, ';')), &caps);
 			f->services |= caps.set;
 		}
-	} else if(is_named(h, "P-Preferred-Service")) {
+	} else if(pf_is_named(h, "P-Preferred-Service")) {
 		f->services |= cpm_caps_urns(value);
 		preferred(f, value);
-	} else if(is_named(h, "P-Asserted-Service")) {
+	} else if(pf_is_named(h, "P-Asserted-Service")) {
 		f->has_asserted_service = true;
 		if(f->trusted_peer) {
 			f->services |= cpm_caps_urns(value);
 		}
-	} else if(is_named(h, "P-Called-Party-ID")) {
+	} else if(pf_is_named(h, "P-Called-Party-ID")) {
 		f->has_called_party_id = true;
-	} else if(is_named(h, "Conversation-ID")) {
+	} else if(pf_is_named(h, "Conversation-ID")) {
 		f->has_conversation_id = value.n > 0;
-	} else if(is_named(h, "Contribution-ID")) {
+	} else if(pf_is_named(h, "Contribution-ID")) {
 		f->has_contribution_id = value.n > 0;
-	} else if(is_named(h, "Privacy")) {
+	} else if(pf_is_named(h, "Privacy")) {
 		f->withheld = f->withheld || cpm_privacy_withholds(value);
-	} else if(f->trusted_peer && is_named(h, "P-Served-User")) {
+	} else if(f->trusted_peer && pf_is_named(h, "P-Served-User")) {
 		served_user(f, value);
-	} else if(f->trusted_peer && is_named(h, "Route") && !*route_seen) {
+	} else if(f->trusted_peer && pf_is_named(h, "Route") && !*route_seen) {
 		*route_seen = true;
 		route_orig(f, value);
 	}
@@ -237,7 +228,7 @@ static void header_read(
 /* RFC 3261, 8.1.1.3; RFC 3323, 4.1.1.3 */
 static bool from_is_anonymous(struct sip_msg *msg)
 {
-	struct cpm_pl uri = pl_of(get_from(msg)->uri);
+	struct cpm_pl uri = pf_pl(get_from(msg)->uri);
 	char buf[CPM_AOR_MAX];
 	struct cpm_pl aor;
 
@@ -277,12 +268,12 @@ static int body_read(struct pf_facts *f, struct sip_msg *msg)
 		return CPM_EPROTO;
 	}
 	for(h = msg->headers; h != NULL; h = h->next) {
-		if(is_named(h, "Content-Encoding") || is_named(h, "e")) {
+		if(pf_is_named(h, "Content-Encoding") || pf_is_named(h, "e")) {
 			encoded = true;
 		}
 	}
 	if(msg->content_type != NULL) {
-		f->m.type = cpm_pl_trim(pl_of(msg->content_type->body));
+		f->m.type = cpm_pl_trim(pf_pl(msg->content_type->body));
 	}
 	f->m.size = body.n;
 	f->m.kind = (f->services & CPM_CAP_LARGEMSG) != 0 || body.n > PAGER_MAX
@@ -329,7 +320,7 @@ static struct cpm_pl identity_pai(struct pf_facts *f, struct sip_msg *msg)
 			|| msg->pai->parsed == NULL || get_pai(msg)->num_ids < 1) {
 		return CPM_PL_NULL;
 	}
-	return pl_of(get_pai(msg)->id[0].uri);
+	return pf_pl(get_pai(msg)->id[0].uri);
 }
 
 /* Digest credentials that the script has checked (auth module). */
@@ -346,15 +337,15 @@ static struct cpm_pl identity_auth(struct sip_msg *msg, char *buf, size_t cap)
 	auth = h->parsed;
 	/* the domain part of a username is the client's own word */
 	if(auth->digest.username.domain.len > 0
-			&& !cpm_pl_ieq(pl_of(auth->digest.username.domain),
-					pl_of(auth->digest.realm))) {
+			&& !cpm_pl_ieq(pf_pl(auth->digest.username.domain),
+					pf_pl(auth->digest.realm))) {
 		return CPM_PL_NULL;
 	}
 	cpm_wr_init(&w, buf, cap);
 	cpm_wr_str(&w, "sip:");
-	cpm_wr_pl_put(&w, pl_of(auth->digest.username.user));
+	cpm_wr_pl_put(&w, pf_pl(auth->digest.username.user));
 	cpm_wr_chr(&w, '@');
-	cpm_wr_pl_put(&w, pl_of(auth->digest.realm));
+	cpm_wr_pl_put(&w, pf_pl(auth->digest.realm));
 	return cpm_wr_ok(&w) ? cpm_wr_pl(&w) : CPM_PL_NULL;
 }
 
@@ -367,7 +358,7 @@ static struct cpm_pl identity_by(enum pf_identity source, struct pf_facts *f,
 		case PF_IDENTITY_AUTH:
 			return identity_auth(msg, buf, cap);
 		case PF_IDENTITY_FROM:
-			return pl_of(get_from(msg)->uri);
+			return pf_pl(get_from(msg)->uri);
 	}
 	return CPM_PL_NULL;
 }

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
+#include "io/io_clock.h"
 #include "pf_conf.h"
 #include "pf_stats.h"
 
@@ -48,10 +49,11 @@ unsigned pf_hint_worker_of(struct cpm_pl aor)
 	return pf_hint_worker_of_shard(cpm_queue_shard(aor));
 }
 
-static void post(unsigned worker, const struct pf_hint *h)
+static void post(unsigned worker, struct pf_hint *h)
 {
 	size_t len = offsetof(struct pf_hint, aor) + h->aor_len;
 
+	h->at_ms = io_clock_mono_ms();
 	if(send(pairs[worker][1], h, len, MSG_DONTWAIT | MSG_NOSIGNAL)
 			!= (ssize_t)len) {
 		pf_stat(CPM_STAT_hints_lost);
@@ -70,6 +72,7 @@ void pf_hint_user(
 	h.force = (uint8_t)force;
 	h.aor_len = (uint16_t)aor.n;
 	h.slot = 0;
+	h.at_ms = 0;
 	memcpy(h.aor, aor.p, aor.n);
 	post(pf_hint_worker_of(aor), &h);
 }
@@ -77,6 +80,13 @@ void pf_hint_user(
 void pf_hint_answer(unsigned worker, uint32_t slot)
 {
 	struct pf_hint h = {.kind = PF_HINT_ANSWER, .slot = slot};
+
+	post(worker, &h);
+}
+
+void pf_hint_dialog(unsigned worker, enum pf_hint_kind kind, uint32_t slot)
+{
+	struct pf_hint h = {.kind = (uint8_t)kind, .slot = slot};
 
 	post(worker, &h);
 }

@@ -29,6 +29,8 @@ enum pf_hint_kind
 	PF_HINT_REGISTERED, /* a client of aor has registered */
 	PF_HINT_FLUSH,		/* the script or an operator asks */
 	PF_HINT_ANSWER,		/* slot has an answer */
+	PF_HINT_ANSWERED,	/* a session's INVITE, by its slot */
+	PF_HINT_HANGUP,		/* the client of a session's slot sent BYE */
 };
 
 struct pf_hint
@@ -37,6 +39,7 @@ struct pf_hint
 	uint8_t force; /* enum cpm_lease_force */
 	uint16_t aor_len;
 	uint32_t slot;
+	uint64_t at_ms; /* when it was posted, monotonic */
 	char aor[CPM_AOR_MAX];
 };
 
@@ -49,6 +52,7 @@ unsigned pf_hint_worker_of_shard(unsigned shard);
 void pf_hint_user(
 		enum pf_hint_kind kind, struct cpm_pl aor, enum cpm_lease_force force);
 void pf_hint_answer(unsigned worker, uint32_t slot);
+void pf_hint_dialog(unsigned worker, enum pf_hint_kind kind, uint32_t slot);
 
 /* The receiving end of a worker, for poll. */
 int pf_hint_fd(unsigned worker);

@@ -14,13 +14,16 @@
 
 #include "pf_conf.h"
 #include "pf_delivery.h"
+#include "pf_event.h"
 #include "pf_hint.h"
+#include "pf_media.h"
 #include "pf_nursery.h"
 #include "pf_prefs.h"
 #include "pf_rpc.h"
 #include "pf_outcome.h"
 #include "pf_route.h"
 #include "pf_script.h"
+#include "pf_session.h"
 #include "pf_stats.h"
 #include "pf_tm.h"
 #include "pf_usrloc.h"
@@ -55,6 +58,8 @@ static cmd_export_t cmds[] = {
 		ANY_ROUTE },
 	{ "cpm_flush_queue", (cmd_function)pf_script_flush, 2, fixup_spve_spve, 0,
 		ANY_ROUTE },
+	{ "cpm_session", (cmd_function)pf_script_session, 0, 0, 0,
+		REQUEST_ROUTE },
 	{ "cpm_reply", (cmd_function)pf_script_reply, 0, 0, 0, ROUTES },
 	{ 0, 0, 0, 0, 0, 0 }
 };
@@ -64,6 +69,17 @@ static param_export_t params[] = {
 	{ "redis_connect_timeout_ms", INT_PARAM,
 		&pf_params.redis_connect_timeout_ms },
 	{ "redis_cmd_timeout_ms", INT_PARAM, &pf_params.redis_cmd_timeout_ms },
+	{ "redis_wait_replicas", INT_PARAM, &pf_params.redis_wait_replicas },
+	{ "redis_wait_ms", INT_PARAM, &pf_params.redis_wait_ms },
+	{ "msrp_listen", PARAM_STRING | USE_FUNC_PARAM,
+		(void *)pf_conf_msrp_param },
+	{ "msrp_advertise", PARAM_STRING, &pf_params.msrp_advertise },
+	{ "msrp_cert", PARAM_STRING, &pf_params.msrp_cert },
+	{ "msrp_key", PARAM_STRING, &pf_params.msrp_key },
+	{ "msrp_chunk_size", INT_PARAM, &pf_params.msrp_chunk_size },
+	{ "msrp_max_connections", INT_PARAM, &pf_params.msrp_max_connections },
+	{ "session_max_messages", INT_PARAM, &pf_params.session_max_messages },
+	{ "session_idle_time", INT_PARAM, &pf_params.session_idle_time },
 	{ "key_prefix", PARAM_STRING, &pf_params.key_prefix },
 	{ "domain", PARAM_STRING | USE_FUNC_PARAM, (void *)pf_conf_domain_param },
 	{ "trusted_peers", PARAM_STRING | USE_FUNC_PARAM,
@@ -79,6 +95,8 @@ static param_export_t params[] = {
 	{ "message_max_bytes", INT_PARAM, &pf_params.message_max_bytes },
 	{ "queue_max_messages", INT_PARAM, &pf_params.queue_max_messages },
 	{ "queue_max_bytes", INT_PARAM, &pf_params.queue_max_bytes },
+	{ "queue_max_per_sender", INT_PARAM, &pf_params.queue_max_per_sender },
+	{ "overflow", PARAM_STRING, &pf_params.overflow },
 	{ "default_expires", INT_PARAM, &pf_params.default_expires },
 	{ "max_expires", INT_PARAM, &pf_params.max_expires },
 	{ "lease_time", INT_PARAM, &pf_params.lease_time },
@@ -95,6 +113,7 @@ static param_export_t params[] = {
 	{ "admin_listen", PARAM_STRING, &pf_params.admin_listen },
 	{ "admin_token_file", PARAM_STRING, &pf_params.admin_token_file },
 	{ "worker", PARAM_STRING, &pf_params.worker },
+	{ "event_callback", PARAM_STRING, &pf_params.event_callback },
 	{ "db_url", PARAM_STRING, &pf_params.db_url },
 	{ "prefs_cache_ttl", INT_PARAM, &pf_params.prefs_cache_ttl },
 	{ "prefs_cache_size", INT_PARAM, &pf_params.prefs_cache_size },
@@ -132,11 +151,14 @@ static int mod_init(void)
 	int processes;
 
 	if(pf_conf_check() < 0 || pf_stats_init() < 0 || pf_prefs_init() < 0
-			|| pf_hint_init() < 0 || pf_tm_init() < 0 || pf_usrloc_init() < 0
-			|| pf_outcome_init() < 0 || pf_route_init() < 0) {
+			|| pf_hint_init() < 0 || pf_media_init() < 0
+			|| pf_session_init() < 0 || pf_tm_init() < 0 || pf_usrloc_init() < 0
+			|| pf_outcome_init() < 0 || pf_route_init() < 0
+			|| pf_event_init() < 0) {
 		return -1;
 	}
-	processes = (int)pf_conf.delivery_workers + (pf_conf.admin ? 1 : 0);
+	processes =
+			(int)pf_conf.delivery_workers + (pf_nursery_is_needed() ? 1 : 0);
 	register_procs(processes);
 	/* the nursery reads no runtime configuration */
 	cfg_register_child((int)pf_conf.delivery_workers);
@@ -171,7 +193,7 @@ static int child_init(int rank)
 			pf_delivery_main(i);
 		}
 	}
-	if(pf_conf.admin) {
+	if(pf_nursery_is_needed()) {
 		pid = fork_process(PROC_NOCHLDINIT, "CPM nursery", 0);
 		if(pid < 0) {
 			LM_ERR("no process for the nursery\n");

@@ -21,6 +21,7 @@
 
 #include "io/io_clock.h"
 #include "pf_conf.h"
+#include "pf_media.h"
 #include "pf_stats.h"
 
 #include "../../core/dprint.h"
@@ -28,6 +29,7 @@
 
 #define CONF_FD 3
 #define STATS_FD 4
+#define CONTROL_FD 5 /* and those behind it, one for each delivery worker */
 
 /* A restart is quick at first, slower for one that keeps dying. */
 #define BACKOFF_FIRST_MS 100
@@ -45,11 +47,58 @@ struct worker
 
 static struct worker workers[] = {
 		{.role = "admin"},
+		{.role = "msrp"},
 };
 #define WORKERS (sizeof(workers) / sizeof(workers[0]))
 
+static bool is_wanted(const struct worker *w)
+{
+	return strcmp(w->role, "admin") == 0 ? pf_conf.admin : pf_media_is_on();
+}
+
+bool pf_nursery_is_needed(void)
+{
+	return pf_conf.admin || pf_media_is_on();
+}
+
+static void conf_admin(FILE *f)
+{
+	size_t i;
+
+	for(i = 0; i < pf_conf.redis_count; i++) {
+		fprintf(f, "redis=%s\n", pf_conf.redis_string[i]);
+	}
+	fprintf(f, "redis_connect_timeout_ms=%d\n",
+			pf_params.redis_connect_timeout_ms);
+	fprintf(f, "redis_cmd_timeout_ms=%d\n", pf_params.redis_cmd_timeout_ms);
+	fprintf(f, "key_prefix=%s\n", pf_params.key_prefix);
+	fprintf(f, "admin_listen=%s\n", pf_params.admin_listen);
+	if(pf_params.admin_token_file[0] != '\0') {
+		fprintf(f, "admin_token_file=%s\n", pf_params.admin_token_file);
+	}
+}
+
+static void conf_msrp(FILE *f)
+{
+	size_t i;
+
+	for(i = 0; i < pf_conf.msrp_listen_count; i++) {
+		fprintf(f, "msrp_listen=%s\n", pf_conf.msrp_listen[i]);
+	}
+	if(pf_params.msrp_cert[0] != '\0') {
+		fprintf(f, "msrp_cert=%s\nmsrp_key=%s\n", pf_params.msrp_cert,
+				pf_params.msrp_key);
+	}
+	fprintf(f, "msrp_chunk_size=%d\n", pf_params.msrp_chunk_size);
+	fprintf(f, "msrp_max_connections=%d\n", pf_params.msrp_max_connections);
+	fprintf(f, "session_idle_time=%d\n", pf_params.session_idle_time);
+	for(i = 0; i < pf_conf.delivery_workers; i++) {
+		fprintf(f, "control_fd=%d\n", CONTROL_FD + (int)i);
+	}
+}
+
 /* The worker's configuration: key=value lines in memory that has no name. */
-static int conf_fd_make(void)
+static int conf_fd_make(const struct worker *w)
 {
 	FILE *f;
 	int fd = memfd_create("cpm_pf_worker.conf", 0);
@@ -67,14 +116,10 @@ static int conf_fd_make(void)
 		close(fd);
 		return -1;
 	}
-	fprintf(f, "redis=%s\n", pf_conf.redis_string);
-	fprintf(f, "redis_connect_timeout_ms=%d\n",
-			pf_params.redis_connect_timeout_ms);
-	fprintf(f, "redis_cmd_timeout_ms=%d\n", pf_params.redis_cmd_timeout_ms);
-	fprintf(f, "key_prefix=%s\n", pf_params.key_prefix);
-	fprintf(f, "admin_listen=%s\n", pf_params.admin_listen);
-	if(pf_params.admin_token_file[0] != '\0') {
-		fprintf(f, "admin_token_file=%s\n", pf_params.admin_token_file);
+	if(strcmp(w->role, "admin") == 0) {
+		conf_admin(f);
+	} else {
+		conf_msrp(f);
 	}
 	fprintf(f, "stats_fd=%d\n", STATS_FD);
 	fprintf(f, "log=%s\n", log_stderr ? "stderr" : "syslog");
@@ -91,19 +136,26 @@ static void worker_exec(const struct worker *w, int conf_fd)
 	char *argv[] = {"cpm_pf_worker", (char *)w->role, "-f", "3", NULL};
 	char *envp[] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", NULL};
 	sigset_t none;
-	int high_conf, high_stats;
+	int high[2 + PF_DELIVERY_WORKERS_MAX];
+	unsigned controls =
+			strcmp(w->role, "msrp") == 0 ? pf_conf.delivery_workers : 0;
+	unsigned i;
 
-	/* out of the way first: either may be 3 or 4 */
-	high_conf = fcntl(conf_fd, F_DUPFD, 10);
-	high_stats = fcntl(pf_stats_fd, F_DUPFD, 10);
-	if(high_conf < 0 || high_stats < 0 || dup2(high_conf, CONF_FD) < 0
-			|| dup2(high_stats, STATS_FD) < 0) {
-		_exit(126);
+	/* out of the way first: any may have the number of another */
+	high[0] = fcntl(conf_fd, F_DUPFD, 100);
+	high[1] = fcntl(pf_stats_fd, F_DUPFD, 100);
+	for(i = 0; i < controls; i++) {
+		high[2 + i] = fcntl(pf_media_far_fd(i), F_DUPFD, 100);
+	}
+	for(i = 0; i < 2 + controls; i++) {
+		if(high[i] < 0 || dup2(high[i], CONF_FD + (int)i) < 0) {
+			_exit(126);
+		}
 	}
 	/* SIP sockets and all else of Kamailio stay here */
-	if(syscall(SYS_close_range, STATS_FD + 1, ~0U, 0) < 0) {
+	if(syscall(SYS_close_range, CONF_FD + 2 + controls, ~0U, 0) < 0) {
 		int fd;
-		for(fd = STATS_FD + 1; fd < 65536; fd++) {
+		for(fd = CONF_FD + 2 + (int)controls; fd < 65536; fd++) {
 			close(fd);
 		}
 	}
@@ -123,7 +175,7 @@ static void worker_exec(const struct worker *w, int conf_fd)
 static void worker_start(struct worker *w)
 {
 	pid_t nursery = getpid();
-	int conf_fd = conf_fd_make();
+	int conf_fd = conf_fd_make(w);
 	pid_t pid;
 
 	w->started_ms = io_clock_mono_ms();
@@ -204,7 +256,7 @@ void pf_nursery_main(void)
 	sigprocmask(SIG_BLOCK, &child, NULL);
 	for(;;) {
 		for(i = 0; i < WORKERS; i++) {
-			if(workers[i].pid == 0
+			if(workers[i].pid == 0 && is_wanted(&workers[i])
 					&& io_clock_mono_ms() >= workers[i].start_at_ms) {
 				worker_start(&workers[i]);
 			}

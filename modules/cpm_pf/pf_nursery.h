@@ -18,7 +18,12 @@
 #ifndef PF_NURSERY_H
 #define PF_NURSERY_H
 
+#include <stdbool.h>
+
 /* Never returns. */
+/* Whether there is anything to be kept alive. */
+bool pf_nursery_is_needed(void);
+
 void pf_nursery_main(void);
 
 #endif

@@ -14,6 +14,7 @@
 #include "pf_conf.h"
 #include "pf_facts.h"
 #include "pf_store.h"
+#include "pf_str.h"
 
 #include "../../core/data_lump_rpl.h"
 #include "../../core/dprint.h"
@@ -24,11 +25,6 @@
 #define RETRY_AFTER_S 5
 
 static sl_api_t slb;
-
-static struct cpm_pl pl_of(str s)
-{
-	return s.s != NULL && s.len > 0 ? cpm_pl(s.s, (size_t)s.len) : CPM_PL_NULL;
-}
 
 /* The last outcome, and of which request. */
 static struct pf_outcome last;
@@ -62,6 +58,20 @@ struct pf_outcome *pf_outcome_new(struct sip_msg *msg)
 	last_pid = msg->pid;
 	last_id = msg->id;
 	return &last;
+}
+
+void pf_outcome_keep(struct pf_outcome_kept *kept_r)
+{
+	kept_r->last = last;
+	kept_r->id = last_id;
+	kept_r->pid = last_pid;
+}
+
+void pf_outcome_back(const struct pf_outcome_kept *kept)
+{
+	last = kept->last;
+	last_id = kept->id;
+	last_pid = kept->pid;
 }
 
 int pf_outcome_set(struct pf_outcome *out, int rc, unsigned code,
@@ -144,7 +154,7 @@ int pf_note_set(enum pf_note note, struct cpm_pl value)
 	avp_name_t name;
 	avp_t *old = note_find(note, &v);
 
-	if(old != NULL && value.n > 0 && cpm_pl_eq(pl_of(v.s), value)) {
+	if(old != NULL && value.n > 0 && cpm_pl_eq(pf_pl(v.s), value)) {
 		return 0;
 	}
 	if(value.n > 0) {
@@ -210,6 +220,7 @@ enum pv
 	PV_WHY,
 	PV_VERDICT,
 	PV_ID,
+	PV_USER,
 	PV_QUEUE_SIZE,
 	PV_QUEUE_BYTES,
 };
@@ -224,6 +235,7 @@ static const struct
 		{"why", PV_WHY},
 		{"verdict", PV_VERDICT},
 		{"id", PV_ID},
+		{"user", PV_USER},
 		{"queue_size", PV_QUEUE_SIZE},
 		{"queue_bytes", PV_QUEUE_BYTES},
 };
@@ -233,7 +245,7 @@ int pf_outcome_pv_parse_name(pv_spec_p sp, str *in)
 	size_t i;
 
 	for(i = 0; i < sizeof(pv_names) / sizeof(pv_names[0]); i++) {
-		if(cpm_pl_eq(pl_of(*in), cpm_pl_str(pv_names[i].name))) {
+		if(cpm_pl_eq(pf_pl(*in), cpm_pl_str(pv_names[i].name))) {
 			sp->pvp.pvn.u.isname.name.n = (int)pv_names[i].pv;
 			sp->pvp.pvn.type = PV_NAME_INTSTR;
 			sp->pvp.pvn.u.isname.type = 0;
@@ -241,7 +253,7 @@ int pf_outcome_pv_parse_name(pv_spec_p sp, str *in)
 		}
 	}
 	LM_ERR("$cpm(%.*s) is unknown; there are code, reason, why, verdict, id, "
-		   "queue_size, queue_bytes\n",
+		   "user, queue_size, queue_bytes\n",
 			in->len, in->s);
 	return -1;
 }
@@ -254,9 +266,12 @@ static int pv_queue(
 	struct cpm_queue_stat stat;
 	struct cpm_pl aor;
 	int rc = CPM_EDOWN;
+	struct pf_outcome *out = pf_outcome_get(msg);
 
-	if(msg->first_line.type != SIP_REQUEST
-			|| pf_facts_aor(pf_note_recipient(msg), buf, &aor) != CPM_OK) {
+	if(out != NULL && out->event) {
+		aor = cpm_pl(out->o.aor, out->o.aor_len);
+	} else if(msg->first_line.type != SIP_REQUEST
+			  || pf_facts_aor(pf_note_recipient(msg), buf, &aor) != CPM_OK) {
 		return pv_get_null(msg, param, res);
 	}
 	if(pf_store() != NULL) {
@@ -303,6 +318,10 @@ int pf_outcome_pv_get(struct sip_msg *msg, pv_param_t *param, pv_value_t *res)
 			return out->o.id_len > 0
 						   ? pv_text(msg, param, res, out->o.id, out->o.id_len)
 						   : pv_get_null(msg, param, res);
+		case PV_USER:
+			return out->o.aor_len > 0 ? pv_text(
+						   msg, param, res, out->o.aor, out->o.aor_len)
+									  : pv_get_null(msg, param, res);
 		case PV_VERDICT:
 			return out->verdict != CPM_VERDICT_NONE
 						   ? pv_text(msg, param, res,

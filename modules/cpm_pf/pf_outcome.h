@@ -32,7 +32,18 @@ struct pf_outcome
 	unsigned warning; /* 0: none */
 	const char *warning_text;
 	char accept[CPM_TYPES_MAX]; /* value for Accept; "": none */
+	bool event;					/* of an event route: no request of anybody */
 };
+
+/* What a process holds, put aside while an event route runs. */
+struct pf_outcome_kept
+{
+	struct pf_outcome last;
+	unsigned int id;
+	int pid;
+};
+void pf_outcome_keep(struct pf_outcome_kept *kept_r);
+void pf_outcome_back(const struct pf_outcome_kept *kept);
 
 int pf_outcome_init(void); /* binds sl; 0, or -1 logged */
 

@@ -15,6 +15,7 @@
 #include "pf_prefs.h"
 #include "pf_sip.h"
 #include "pf_stats.h"
+#include "pf_str.h"
 #include "pf_usrloc.h"
 
 #include "../../core/data_lump.h"
@@ -38,18 +39,6 @@ int pf_route_init(void)
 		return -1;
 	}
 	return 0;
-}
-
-static struct cpm_pl pl_of(str s)
-{
-	return s.s != NULL && s.len > 0 ? cpm_pl(s.s, (size_t)s.len) : CPM_PL_NULL;
-}
-
-static str str_of(struct cpm_pl a)
-{
-	str s = {(char *)a.p, (int)a.n};
-
-	return s;
 }
 
 static int set(struct sip_msg *msg, int rc, unsigned code, const char *reason,
@@ -103,11 +92,6 @@ static int refuse(struct sip_msg *msg, int rc, const struct cpm_decision *d,
  * type, which is copied with the lump, and which no header has. */
 #define TYPE_ANY HDR_OTHER_T
 #define TYPE_CLIENT HDR_EOH_T
-
-static bool is_named(const struct hdr_field *h, const char *name)
-{
-	return cpm_pl_ieq(pl_of(h->name), cpm_pl_str(name));
-}
 
 static int header_add(struct sip_msg *msg, const char *name,
 		struct cpm_pl value, hdr_types_t type)
@@ -206,7 +190,7 @@ static int service_assert(struct sip_msg *msg, const struct pf_facts *f)
 	struct hdr_field *h;
 
 	for(h = msg->headers; h != NULL; h = h->next) {
-		if((is_named(h, "P-Preferred-Service") || pf_facts_is_forged(f, h))
+		if((pf_is_named(h, "P-Preferred-Service") || pf_facts_is_forged(f, h))
 				&& header_remove(msg, h, TYPE_ANY) < 0) {
 			return -1;
 		}
@@ -306,7 +290,7 @@ static int isf_set(struct sip_msg *msg)
 	cpm_wr_chr(&w, '<');
 	cpm_wr_str(&w, pf_params.isf_uri);
 	cpm_wr_chr(&w, '>');
-	path = str_of(cpm_wr_pl(&w));
+	path = pf_str(cpm_wr_pl(&w));
 	if(!cpm_wr_ok(&w) || set_path_vector(msg, &path) < 0
 			|| set_dst_uri(msg, &uri) < 0) {
 		return -1;
@@ -342,7 +326,7 @@ static bool was_tried(struct sip_msg *msg, struct cpm_pl uri)
 		return false;
 	}
 	for(i = 0; i < t->nr_of_outgoings; i++) {
-		if(cpm_pl_eq(pl_of(t->uac[i].uri), uri)) {
+		if(cpm_pl_eq(pf_pl(t->uac[i].uri), uri)) {
 			return true;
 		}
 	}
@@ -364,8 +348,8 @@ static void clients_of(struct sip_msg *msg, const struct pf_contact *contacts,
  * its REGISTER came from. dst_r is empty where the Contact itself is. */
 static int way_of(const struct pf_contact *c, str *path_r, str *dst_r)
 {
-	*path_r = str_of(c->c.path);
-	*dst_r = str_of(c->c.received);
+	*path_r = pf_str(c->c.path);
+	*dst_r = pf_str(c->c.received);
 	if(path_r->len > 0 && get_path_dst_uri(path_r, dst_r) < 0) {
 		LM_WARN("route: bad path contact=%.*s\n", (int)c->c.uri.n, c->c.uri.p);
 		return -1;
@@ -377,10 +361,10 @@ static int way_of(const struct pf_contact *c, str *path_r, str *dst_r)
 static int target_set(struct sip_msg *msg, const struct pf_contact *c)
 {
 	struct socket_info *sock = pf_usrloc_socket(c->c.socket);
-	str uri = str_of(c->c.uri);
-	str instance = str_of(c->instance);
-	str ruid = str_of(c->ruid);
-	str ua = str_of(c->user_agent);
+	str uri = pf_str(c->c.uri);
+	str instance = pf_str(c->instance);
+	str ruid = pf_str(c->ruid);
+	str ua = pf_str(c->user_agent);
 	str path, dst;
 
 	if(way_of(c, &path, &dst) < 0 || rewrite_uri(msg, &uri) < 0) {
@@ -412,10 +396,10 @@ static int target_set(struct sip_msg *msg, const struct pf_contact *c)
 static int branch_add(struct sip_msg *msg, const struct pf_contact *c)
 {
 	struct socket_info *sock = pf_usrloc_socket(c->c.socket);
-	str uri = str_of(c->c.uri);
-	str instance = str_of(c->instance);
-	str ruid = str_of(c->ruid);
-	str ua = str_of(c->user_agent);
+	str uri = pf_str(c->c.uri);
+	str instance = pf_str(c->instance);
+	str ruid = pf_str(c->ruid);
+	str ua = pf_str(c->user_agent);
 	branch_t *branch;
 	str path, dst;
 
@@ -471,7 +455,7 @@ static int headers_deliver(
 	}
 	for(h = msg->headers; h != NULL; h = h->next) {
 		if(!pf_facts_is_forged(f, h) && f->withheld && !pf_params.trust_clients
-				&& cpm_msg_header_identity(pl_of(h->name))
+				&& cpm_msg_header_identity(pf_pl(h->name))
 				&& header_remove(msg, h, TYPE_CLIENT) < 0) {
 			return -1;
 		}
@@ -483,7 +467,7 @@ static int deliver(struct sip_msg *msg, const struct pf_facts *f,
 		const struct cpm_decision *d, const struct pf_contact *contacts)
 {
 	/* the Request-URI as received (RFC 7315, 4.2.2.2) */
-	struct cpm_pl called = pl_of(msg->first_line.u.request.uri);
+	struct cpm_pl called = pf_pl(msg->first_line.u.request.uri);
 	size_t i;
 	bool first = true;
 
@@ -583,7 +567,7 @@ int pf_route_ki_recipient_aor(struct sip_msg *msg, str *aor_text)
 	if(pf_facts_read(&f, msg, &why) != CPM_OK) {
 		return set(msg, -1, 400, "Bad Request", why);
 	}
-	if(recipient_of(msg, &f, pl_of(*aor_text), buf, &aor) != CPM_OK) {
+	if(recipient_of(msg, &f, pf_pl(*aor_text), buf, &aor) != CPM_OK) {
 		return set(msg, -1, 400, "Not An Address Of Record", "not-an-aor");
 	}
 	if(!pf_facts_is_home(aor)) {

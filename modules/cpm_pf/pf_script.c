@@ -10,23 +10,22 @@
 
 #include "io/io_clock.h"
 #include "pf_conf.h"
+#include "pf_event.h"
 #include "pf_hint.h"
 #include "pf_outcome.h"
 #include "pf_prefs.h"
 #include "pf_route.h"
+#include "pf_session.h"
 #include "pf_sip.h"
 #include "pf_stats.h"
 #include "pf_store.h"
+#include "pf_str.h"
+#include "pf_usrloc.h"
 
 #include "../../core/dprint.h"
 #include "../../core/mem/mem.h"
 #include "../../core/mod_fix.h"
 #include "../../core/parser/parse_to.h"
-
-static struct cpm_pl pl_of(str s)
-{
-	return s.s != NULL && s.len > 0 ? cpm_pl(s.s, (size_t)s.len) : CPM_PL_NULL;
-}
 
 /* An outcome of our own, without a decision. */
 static int refuse(struct sip_msg *msg, int rc, unsigned code,
@@ -34,6 +33,8 @@ static int refuse(struct sip_msg *msg, int rc, unsigned code,
 {
 	return pf_outcome_set(pf_outcome_new(msg), rc, code, reason, why);
 }
+
+#define OFFLINE_CHECK_MS 60000
 
 static struct pf_prefs_buf prefs_buf;
 
@@ -75,8 +76,18 @@ static struct cpm_accept_conf conf_of(struct cpm_pl uri)
 	struct cpm_pl aor;
 	char buf[CPM_AOR_MAX];
 
-	if(pf_facts_aor(uri, buf, &aor) != CPM_OK
-			|| pf_prefs_get(aor, &prefs_buf, &prefs, &policy, NULL) != CPM_OK) {
+	if(pf_facts_aor(uri, buf, &aor) != CPM_OK) {
+		return conf;
+	}
+	/* only should this process die between the write and its hint is it found
+	 * by that look: for whom nobody is registered it may come later */
+	if(!pf_usrloc_is_registered(aor)
+			&& pf_conf.deliver.check_max_ms > conf.check_in_ms) {
+		conf.check_in_ms = pf_conf.deliver.check_max_ms < OFFLINE_CHECK_MS
+								   ? pf_conf.deliver.check_max_ms
+								   : OFFLINE_CHECK_MS;
+	}
+	if(pf_prefs_get(aor, &prefs_buf, &prefs, &policy, NULL) != CPM_OK) {
 		return conf;
 	}
 	if(policy.queue_max_messages > 0) {
@@ -108,10 +119,17 @@ static int queue_request(
 	cpm_flow_accept(
 			&ports, &conf, &sip->in, io_clock_wall_ms(), scratch, cap, &out->o);
 	pkg_free(scratch);
-	/* after the write: a client may have registered since the script looked */
-	if(out->o.rc == 1 && !sip->in.deferred) {
+	/* After the write: a client may have registered since the script looked. A
+	 * user without any needs no look: the next one that registers has its own,
+	 * which finds what is written by now. */
+	if(out->o.rc == 1 && !sip->in.deferred
+			&& pf_usrloc_is_registered(cpm_pl(out->o.aor, out->o.aor_len))) {
 		pf_hint_user(PF_HINT_QUEUED, cpm_pl(out->o.aor, out->o.aor_len),
 				CPM_LEASE_WHEN_DUE);
+	}
+	if(out->o.rc == 1) {
+		pf_event(PF_EVENT_QUEUED, cpm_pl(out->o.aor, out->o.aor_len),
+				cpm_pl(out->o.id, out->o.id_len), out->o.code, out->o.why);
 	}
 	LM_INFO("queue: %s aor=%.*s id=%.*s code=%u bytes=%u reason=%.*s\n",
 			out->o.why, (int)out->o.aor_len, out->o.aor, (int)out->o.id_len,
@@ -134,7 +152,7 @@ static int ki_queue_reason(struct sip_msg *msg, str *reason)
 	pf_stat(CPM_STAT_received);
 	rc = pf_sip_init(&sip, msg, &why);
 	if(rc == CPM_OK) {
-		queue_request(msg, &sip, pl_of(*reason));
+		queue_request(msg, &sip, pf_pl(*reason));
 	} else if(rc == CPM_EPROTO) {
 		refuse(msg, -1, 400, "Bad Request", why);
 	} else {
@@ -174,7 +192,7 @@ static struct cpm_pl flush_target(struct sip_msg *msg)
 				|| parse_to_header(msg) < 0) {
 			return CPM_PL_NULL;
 		}
-		return pl_of(get_to(msg)->uri);
+		return pf_pl(get_to(msg)->uri);
 	}
 	return pf_note_recipient(msg);
 }
@@ -206,8 +224,8 @@ static int flush_uri(struct sip_msg *msg, struct cpm_pl uri)
 
 static int ki_flush_mode(struct sip_msg *msg, str *aor, str *mode)
 {
-	struct cpm_pl m = pl_of(*mode);
-	struct cpm_pl uri = pl_of(*aor);
+	struct cpm_pl m = pf_pl(*mode);
+	struct cpm_pl uri = pf_pl(*aor);
 
 	/* the modes that exist: by preference, and push. Notifying is not built */
 	if(m.n > 0 && !cpm_pl_eq(m, CPM_PL_LIT("auto"))
@@ -247,6 +265,18 @@ int pf_script_flush(struct sip_msg *msg, char *aor, char *mode)
 		return refuse(msg, -2, 503, "Service Unavailable", "bad-argument");
 	}
 	return ki_flush_mode(msg, &aor_text, &mode_text);
+}
+
+/* ---------------------------------------------------------- cpm_session */
+
+static int ki_session(struct sip_msg *msg)
+{
+	return pf_session_request(msg);
+}
+
+int pf_script_session(struct sip_msg *msg, char *unused1, char *unused2)
+{
+	return pf_session_request(msg);
 }
 
 /* ------------------------------------------------------------ cpm_reply */
@@ -296,6 +326,8 @@ sr_kemi_t pf_script_kemi[] = {
 		ki_flush_mode,
 		{ SR_KEMIP_STR, SR_KEMIP_STR, SR_KEMIP_NONE,
 			SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE } },
+	{ str_init("cpm_pf"), str_init("session"), SR_KEMIP_INT, ki_session,
+		NONE6 },
 	{ str_init("cpm_pf"), str_init("reply"), SR_KEMIP_INT, ki_reply, NONE6 },
 	{ {0, 0}, {0, 0}, 0, NULL, { 0, 0, 0, 0, 0, 0 } }
 };

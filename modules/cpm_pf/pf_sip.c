@@ -9,6 +9,7 @@
 #include "pf_sip.h"
 
 #include "pf_outcome.h"
+#include "pf_str.h"
 
 #include "../../core/dprint.h"
 #include "../../core/mem/mem.h"
@@ -19,11 +20,6 @@
 #include "../../core/parser/parse_from.h"
 #include "../../core/parser/parse_to.h"
 #include "../../core/route.h"
-
-static struct cpm_pl pl_of(str s)
-{
-	return s.s != NULL && s.len > 0 ? cpm_pl(s.s, (size_t)s.len) : CPM_PL_NULL;
-}
 
 /* From or To as it came, less its parameters: "Alice" <sip:alice@...>, or
  * the bare address. */
@@ -38,12 +34,7 @@ static struct cpm_pl name_addr(const struct to_body *b)
 			&& end < b->body.s + b->body.len && *end == '>') {
 		return cpm_pl(b->body.s, (size_t)(end + 1 - b->body.s));
 	}
-	return pl_of(b->uri);
-}
-
-static bool is_named(const struct hdr_field *h, const char *name)
-{
-	return cpm_pl_ieq(pl_of(h->name), cpm_pl_str(name));
+	return pf_pl(b->uri);
 }
 
 /* Values that lists show, and that accepting asks for. The first counts. */
@@ -67,9 +58,9 @@ static void value_note(struct cpm_accept_in *in, const struct hdr_field *h)
 
 	for(i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
 		if(wanted[i].to->n == 0
-				&& (is_named(h, wanted[i].name)
-						|| is_named(h, wanted[i].compact))) {
-			*wanted[i].to = cpm_pl_trim(pl_of(h->body));
+				&& (pf_is_named(h, wanted[i].name)
+						|| pf_is_named(h, wanted[i].compact))) {
+			*wanted[i].to = cpm_pl_trim(pf_pl(h->body));
 			return;
 		}
 	}
@@ -96,8 +87,8 @@ static int headers_gather(struct pf_sip *s, struct sip_msg *msg)
 	}
 	for(h = msg->headers; h != NULL; h = h->next) {
 		value_note(&s->in, h);
-		if(!cpm_msg_header_kept(pl_of(h->name))
-				|| (service.n > 0 && is_named(h, "P-Asserted-Service"))
+		if(!cpm_msg_header_kept(pf_pl(h->name))
+				|| (service.n > 0 && pf_is_named(h, "P-Asserted-Service"))
 				|| pf_facts_is_forged(&s->facts, h)) {
 			continue;
 		}
@@ -162,9 +153,9 @@ int pf_sip_init(struct pf_sip *s, struct sip_msg *msg, const char **why_r)
 	}
 	s->in.from = name_addr(from);
 	s->in.to = name_addr(to);
-	s->in.from_tag = pl_of(from->tag_value);
-	s->in.call_id = cpm_pl_trim(pl_of(msg->callid->body));
-	s->in.cseq = pl_of(get_cseq(msg)->number);
+	s->in.from_tag = pf_pl(from->tag_value);
+	s->in.call_id = cpm_pl_trim(pf_pl(msg->callid->body));
+	s->in.cseq = pf_pl(get_cseq(msg)->number);
 	if(s->in.from.n == 0 || s->in.to.n == 0) {
 		*why_r = "bad-headers";
 		return CPM_EPROTO;

@@ -13,6 +13,7 @@
 #include "core/cpm_wr.h"
 #include "pf_conf.h"
 #include "pf_hint.h"
+#include "pf_str.h"
 #include "pf_usrloc.h"
 
 #include "../../core/dprint.h"
@@ -126,13 +127,6 @@ static int slot_take(unsigned worker, uint32_t *slot_r)
 	return CPM_ELIMIT;
 }
 
-static str str_of(struct cpm_pl a)
-{
-	str s = {(char *)a.p, (int)a.n};
-
-	return s;
-}
-
 /* Header lines of the request that tm does not write itself. */
 static int headers_build(
 		const struct cpm_msg *msg, uint64_t now_ms, struct cpm_wr *w)
@@ -165,21 +159,21 @@ static int dialog_build(struct request *r, const struct cpm_contact *contact,
 		const struct cpm_msg *msg, unsigned attempt)
 {
 	dlg_t *d = &r->dlg;
-	str path = str_of(contact->path);
+	str path = pf_str(contact->path);
 
 	memset(d, 0, sizeof(*d));
 	cpm_wr_init(&r->tag_w, r->tag, sizeof(r->tag));
 	cpm_wr_hex64(&r->tag_w, cpm_hash64(CPM_HASH_INIT, msg->call_id));
-	d->id.call_id = str_of(msg->call_id);
-	d->id.loc_tag = str_of(cpm_wr_pl(&r->tag_w));
+	d->id.call_id = pf_str(msg->call_id);
+	d->id.loc_tag = pf_str(cpm_wr_pl(&r->tag_w));
 	/* the same Call-ID at every attempt, a new CSeq at each: a client that
 	 * has the last attempt's transaction still takes this for a request of
 	 * its own (RFC 3261, 8.2.2.2) */
 	d->loc_seq.value = attempt;
 	d->loc_seq.is_set = 1;
-	d->loc_uri = str_of(msg->from);
-	d->rem_uri = str_of(msg->to);
-	d->rem_target = str_of(contact->uri);
+	d->loc_uri = pf_str(msg->from);
+	d->rem_uri = pf_str(msg->to);
+	d->rem_target = pf_str(contact->uri);
 	d->state = DLG_NEW;
 	d->send_sock = pf_usrloc_socket(contact->socket);
 	if(contact->path.n > 0) {
@@ -189,7 +183,7 @@ static int dialog_build(struct request *r, const struct cpm_contact *contact,
 			return CPM_EPROTO;
 		}
 	} else if(contact->received.n > 0) {
-		d->dst_uri = str_of(contact->received);
+		d->dst_uri = pf_str(contact->received);
 	}
 	return CPM_OK;
 }
@@ -223,8 +217,8 @@ int pf_tm_send(unsigned worker, const struct cpm_contact *contact,
 		rc = slot_take(worker, &slot);
 	}
 	if(rc == CPM_OK) {
-		r.headers = str_of(cpm_wr_pl(&w));
-		r.body = str_of(msg->body);
+		r.headers = pf_str(cpm_wr_pl(&w));
+		r.body = pf_str(msg->body);
 		set_uac_req(&uac, &method, &r.headers, &r.body, &r.dlg,
 				TMCB_LOCAL_COMPLETED, on_answer,
 				param_of(worker, slot, slot_at(worker, slot)->generation));

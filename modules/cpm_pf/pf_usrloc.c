@@ -12,6 +12,7 @@
 #include "core/cpm_wr.h"
 #include "pf_conf.h"
 #include "pf_hint.h"
+#include "pf_str.h"
 
 #include "../../core/dprint.h"
 #include "../../core/parser/contact/parse_contact.h"
@@ -31,11 +32,6 @@ static usrloc_api_t ul;
 static udomain_t *location;
 static char arena[ARENA_BYTES];
 static char gruu_aor[CPM_AOR_MAX];
-
-static struct cpm_pl pl_of(str s)
-{
-	return s.s != NULL && s.len > 0 ? cpm_pl(s.s, (size_t)s.len) : CPM_PL_NULL;
-}
 
 /* ---------------------------------------------------------- feature tags */
 
@@ -86,7 +82,7 @@ static struct cpm_pl caps_registered(const struct ucontact *uc)
 		return CPM_PL_NULL;
 	}
 	while(contact_iterator(&c, request_now, c) == 0 && c != NULL) {
-		if(cpm_pl_eq(pl_of(c->uri), pl_of(uc->c))) {
+		if(cpm_pl_eq(pf_pl(c->uri), pf_pl(uc->c))) {
 			return params_of(c);
 		}
 	}
@@ -150,7 +146,7 @@ static void on_contact(struct ucontact *c, int type, void *param)
 
 	if(c->aor == NULL || c->domain == NULL
 			|| !cpm_pl_eq(
-					pl_of(*c->domain), cpm_pl_str(pf_params.usrloc_domain))) {
+					pf_pl(*c->domain), cpm_pl_str(pf_params.usrloc_domain))) {
 		return;
 	}
 	caps_note(c);
@@ -164,7 +160,7 @@ static void on_contact(struct ucontact *c, int type, void *param)
 	/* without domains in the table, a name is a user of each of ours */
 	n = ul.use_domain || pf_conf.domain_count == 0 ? 1 : pf_conf.domain_count;
 	for(i = 0; i < n; i++) {
-		if(cpm_ulname_to_aor(pl_of(*c->aor), ul.use_domain != 0,
+		if(cpm_ulname_to_aor(pf_pl(*c->aor), ul.use_domain != 0,
 				   pf_conf.domain_count > 0 ? pf_conf.domains[i] : CPM_PL_NULL,
 				   buf, sizeof(buf), &aor)
 				== CPM_OK) {
@@ -213,7 +209,7 @@ int pf_usrloc_init(void)
 /* Copies into the arena; false: full. */
 static bool keep(str from, size_t *used, struct cpm_pl *to_r)
 {
-	struct cpm_pl s = pl_of(from);
+	struct cpm_pl s = pf_pl(from);
 
 	if(s.n > sizeof(arena) - *used) {
 		return false;
@@ -249,7 +245,7 @@ static bool is_connected(int id)
  * which is how a rule's author would write it. */
 static bool gruu_keep(const ucontact_t *c, size_t *used, struct cpm_pl *gruu_r)
 {
-	struct cpm_pl instance = pl_of(c->instance);
+	struct cpm_pl instance = pf_pl(c->instance);
 	struct cpm_pl aor;
 	struct cpm_wr w;
 
@@ -257,7 +253,7 @@ static bool gruu_keep(const ucontact_t *c, size_t *used, struct cpm_pl *gruu_r)
 		return true;
 	}
 	cpm_wr_init(&w, arena + *used, sizeof(arena) - *used);
-	if(cpm_ulname_to_aor(pl_of(*c->aor), ul.use_domain != 0,
+	if(cpm_ulname_to_aor(pf_pl(*c->aor), ul.use_domain != 0,
 			   pf_conf.domain_count > 0 ? pf_conf.domains[0] : CPM_PL_NULL,
 			   gruu_aor, sizeof(gruu_aor), &aor)
 			!= CPM_OK) {
@@ -308,6 +304,12 @@ static bool contact_of(
 	contact.c.q = c->q == Q_UNSPECIFIED ? -1 : c->q;
 	/* usrloc sets all bits where the client gave no Allow */
 	contact.c.takes_message = (c->methods & METHOD_MESSAGE) != 0;
+	if((c->methods & METHOD_INVITE) != 0) {
+		struct cpm_caps parsed;
+
+		cpm_caps_parse(contact.caps, &parsed);
+		contact.c.session = cpm_client_session(&parsed);
+	}
 	contact.c.last_modified_s = (uint64_t)c->last_modified;
 	contact.reg_id = c->reg_id;
 	contact.flags = c->cflags;
@@ -352,6 +354,34 @@ int pf_usrloc_contacts(
 	ul.unlock_udomain(location, &key);
 	*count_r = n;
 	return CPM_OK;
+}
+
+bool pf_usrloc_is_registered(struct cpm_pl aor)
+{
+	char buf[CPM_AOR_MAX];
+	struct cpm_pl name;
+	urecord_t *record = NULL;
+	ucontact_t *c;
+	time_t now = time(NULL);
+	bool found = false;
+	str key;
+
+	if(cpm_ulname_from_aor(aor, ul.use_domain != 0, buf, sizeof(buf), &name)
+			!= CPM_OK) {
+		return false;
+	}
+	key = pf_str(name);
+	ul.lock_udomain(location, &key);
+	if(ul.get_urecord(location, &key, &record) == 0 && record != NULL) {
+		for(c = record->contacts; c != NULL && !found; c = c->next) {
+			found = VALID_CONTACT(c, now);
+		}
+		if(ul.db_mode == DB_ONLY) {
+			ul.release_urecord(record);
+		}
+	}
+	ul.unlock_udomain(location, &key);
+	return found;
 }
 
 struct socket_info *pf_usrloc_socket(struct cpm_pl name)

@@ -50,6 +50,9 @@ int pf_usrloc_init(void);
 int pf_usrloc_contacts(
 		struct cpm_pl aor, struct pf_contact *contacts, size_t *count_r);
 
+/* Whether any client of a user is registered. */
+bool pf_usrloc_is_registered(struct cpm_pl aor);
+
 /* The client that the decisions know. failed is false. */
 void pf_usrloc_client(
 		const struct pf_contact *contact, struct cpm_client *client_r);

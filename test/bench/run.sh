@@ -5,6 +5,11 @@
 # run.sh [PART...] - benchmarks; all parts, or those that are named.
 #
 #   decide   what cpm_route_recipient() costs, with 100,000 users in SQLite
+#   queue    how many messages a second can be queued, side by side with other
+#            ways to answer, and with a million queued
+#   push     how fast queued messages reach clients that register, in sessions
+#            and otherwise
+#   memory   what a queued message needs in Redis beyond its own bytes
 #
 # Prints tables; nothing here passes or fails by a number. What was measured
 # once, on which machine, stands in doc/benchmarks.md, and is written by hand.
@@ -13,7 +18,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 readonly here
-readonly parts=(decide)
+readonly parts=(decide queue push memory)
 readonly module=${CPM_MODULE:-$here/../../modules/cpm_pf/cpm_pf.so}
 
 die()

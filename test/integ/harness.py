@@ -331,6 +331,7 @@ class Stack:
             "CPM_MODULE": '"%s"' % MODULE,
             "REDIS": '"name=queue;addr=%s;port=%d"' % (HOST, self.redis.port),
             "ADMIN": '"%s:%d"' % (HOST, self.admin_port),
+            "MSRP": '""',
             "CTL_SOCKET": '"unix:ctl.sock"',
             "RPC_FIFO": '"rpc.fifo"',
             "ANSWER_TIMEOUT_MS": 1000,

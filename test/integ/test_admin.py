@@ -44,7 +44,8 @@ def test_counters_tell_the_story(new_stack):
     raw = alice.build("MESSAGE", "sip:bob@example.org",
                       [("Content-Type", "text/plain")], b"x")
     alice.transact(raw)
-    alice.transact(raw)
+    # the same once more, in a transaction of its own
+    alice.transact(raw.replace(b"branch=z9hG4bK", b"branch=z9hG4bKagain"))
     alice.message("sip:bob@example.org", b"", None)
     assert [stack.metric(n) for n in (
         "received", "queued", "duplicate", "refused")] == [3, 1, 1, 1]

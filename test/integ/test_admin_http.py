@@ -187,7 +187,7 @@ def test_nothing_queued(admin):
 def test_probes(admin):
     admin.start()
     assert admin.get("/livez") == {"status": "ok"}
-    assert admin.get("/readyz") == {"status": "ok"}
+    assert admin.get("/readyz") == {"status": "ok", "warnings": []}
     assert admin.get("/livez?check=1") == {"status": "ok"}
 
 

@@ -28,17 +28,12 @@
 #include <unistd.h>
 
 #include "check_helpers.h"
-#include "cpm_aor.h"
-#include "cpm_msg.h"
-#include "cpm_queue.h"
+#include "client_helper.h"
 #include "io_clock.h"
 #include "redis_helper.h"
 
 #define LIT CPM_PL_LIT
-#define AOR LIT("sip:bob@example.org")
-
-/* where no time-out is meant to happen, none does on a slow machine */
-#define PATIENT_MS 10000
+#define AOR_TEXT "sip:bob@example.org"
 
 /* ------------------------------------------------------------ configuration */
 
@@ -77,7 +72,7 @@ static const struct conf_row conf_rows[] = {
 		GOOD("port=65535;db=0", "127.0.0.1", 65535, "", "", "", 0),
 		BAD("adr=1.2.3.4", "unknown-key", 0),
 		BAD("ADDR=1.2.3.4", "unknown-key", 0),
-		BAD("name=a;sentinel=h:1", "unknown-key", 7),
+		BAD("name=a;sentinel=h:1", "sentinel-without-group", 0),
 		BAD("=x", "unknown-key", 0),
 		BAD("addr", "no-value", 0),
 		BAD("addr=", "no-value", 0),
@@ -90,6 +85,38 @@ static const struct conf_row conf_rows[] = {
 		BAD("db=99999999999", "bad-db", 0),
 		BAD("user=u", "user-without-pass", 0),
 		BAD("db=1;db=1", "repeated-key", 5),
+		GOOD("addr=[2001:db8::1];port=7", "2001:db8::1", 7, "", "", "", 0),
+		GOOD("tls=0;cluster=0", "127.0.0.1", 6379, "", "", "", 0),
+		GOOD("cluster=1;addr=10.0.0.1;db=0", "10.0.0.1", 6379, "", "", "", 0),
+		GOOD("sentinel_group=g;sentinel=h:1;db=2;pass=p", "127.0.0.1", 6379, "",
+				"", "p", 2),
+		BAD("addr=[::1", "bad-addr", 0),
+		BAD("addr=[::1]:7", "bad-addr", 0),
+		BAD("addr=[]", "bad-addr", 0),
+		BAD("tls=1", "tls-not-available", 0),
+		BAD("tls=yes", "bad-tls", 0),
+		BAD("cluster=2", "bad-cluster", 0),
+		BAD("cluster=yes", "bad-cluster", 0),
+		BAD("cluster=1;db=1", "cluster-with-db", 0),
+		BAD("cluster=1;unix=/s", "cluster-with-unix", 0),
+		BAD("cluster=1;sentinel_group=g;sentinel=h:1", "sentinel-and-cluster",
+				0),
+		BAD("cluster=1;sentinel_pass=p", "sentinel-and-cluster", 0),
+		BAD("sentinel_group=g", "no-sentinel", 0),
+		BAD("sentinel_user=u;sentinel_pass=p", "no-sentinel", 0),
+		BAD("sentinel_group=g;sentinel=h:1;sentinel_user=u",
+				"user-without-pass", 0),
+		BAD("sentinel_group=g;sentinel=h:1;addr=a", "sentinel-with-addr", 0),
+		BAD("sentinel_group=g;sentinel=h:1;port=1", "sentinel-with-addr", 0),
+		BAD("sentinel_group=g;sentinel=h:1;unix=/s", "sentinel-with-addr", 0),
+		BAD("sentinel_group=g;sentinel=h:0", "bad-sentinel", 17),
+		BAD("sentinel_group=g;sentinel=h:65536", "bad-sentinel", 17),
+		BAD("sentinel_group=g;sentinel=h:", "bad-sentinel", 17),
+		BAD("sentinel_group=g;sentinel=:5", "bad-sentinel", 17),
+		BAD("sentinel_group=g;sentinel=::1", "bad-sentinel", 17),
+		BAD("sentinel_group=g;sentinel=[::1", "bad-sentinel", 17),
+		BAD("sentinel_group=g;sentinel=[]:1", "bad-sentinel", 17),
+		BAD("sentinel_group=g;sentinel=[::1]1", "bad-sentinel", 17),
 };
 
 START_TEST(conf_table)
@@ -127,8 +154,9 @@ START_TEST(conf_too_long)
 	{
 		const char *key;
 		size_t max;
-	} keys[] = {{"name", 63}, {"addr", 255}, {"unix", 107}, {"user", 127},
-			{"pass", 255}};
+	} keys[] = {{"sentinel_group=g;sentinel", 255},
+			{"sentinel=h;sentinel_group", 63}, {"name", 63}, {"addr", 255},
+			{"unix", 107}, {"user", 127}, {"pass", 255}};
 	struct io_redis_conf conf = {.connect_timeout_ms = 1};
 	struct cpm_diag diag = {NULL, 0};
 	char text[512];
@@ -147,113 +175,102 @@ START_TEST(conf_too_long)
 }
 END_TEST
 
+START_TEST(conf_sentinels)
+{
+	static const struct
+	{
+		const char *in;
+		const char *host;
+		unsigned port;
+	} rows[] = {{"a:5", "a", 5}, {"a", "a", 26379},
+			{"[2001:db8::1]:7", "2001:db8::1", 7}, {"[::1]", "::1", 26379}};
+	struct io_redis_conf conf = {.wait_ms = 3, .wait_replicas = 4};
+	struct cpm_diag diag = {NULL, 0};
+	char text[1024];
+	size_t n = (size_t)snprintf(text, sizeof(text),
+			"sentinel_group=g;sentinel_user=u;sentinel_pass=p");
+
+	for(size_t i = 0; i < FU_N(rows); i++)
+		n += (size_t)snprintf(
+				text + n, sizeof(text) - n, ";sentinel=%s", rows[i].in);
+	ck_assert_int_eq(
+			io_redis_conf_parse(cpm_pl(text, n), &conf, &diag), CPM_OK);
+	ck_assert_int_eq(conf.topology, IO_REDIS_SENTINEL);
+	ck_assert_str_eq(conf.sentinel_group, "g");
+	ck_assert_str_eq(conf.sentinel_user, "u");
+	ck_assert_str_eq(conf.sentinel_pass, "p");
+	ck_assert_uint_eq(conf.server_count, FU_N(rows));
+	ck_assert_uint_eq(conf.wait_ms, 3);
+	ck_assert_uint_eq(conf.wait_replicas, 4);
+	for(size_t i = 0; i < FU_N(rows); i++) {
+		ck_assert_str_eq(conf.server[i].host, rows[i].host);
+		ck_assert_uint_eq(conf.server[i].port, rows[i].port);
+	}
+	for(size_t i = FU_N(rows); i <= IO_REDIS_SERVERS_MAX; i++) {
+		n += (size_t)snprintf(text + n, sizeof(text) - n, ";sentinel=s%zu", i);
+		ck_assert_int_eq(io_redis_conf_parse(cpm_pl(text, n), &conf, &diag),
+				i < IO_REDIS_SERVERS_MAX ? CPM_OK : CPM_ELIMIT);
+	}
+	ck_assert_str_eq(diag.why, "too-many-sentinels");
+}
+END_TEST
+
+START_TEST(conf_seeds)
+{
+	static const struct
+	{
+		const char *first;
+		const char *second;
+		const char *why; /* NULL: fine */
+	} rows[] = {
+			{"cluster=1;addr=a", "cluster=1;addr=b;port=7", NULL},
+			{"cluster=1;pass=p", "cluster=1;addr=b;pass=p", NULL},
+			{"cluster=1;user=u;pass=p", "cluster=1;addr=b", NULL},
+			{"cluster=1;pass=p", "cluster=1;addr=b;pass=q", "other-login"},
+			{"cluster=1;pass=p", "cluster=1;user=u;pass=p", "other-login"},
+			{"cluster=1", "cluster=1;pass=p", "other-login"},
+			{"cluster=1", "addr=b", "several-servers"},
+			{"addr=a", "addr=b", "several-servers"},
+			{"addr=a", "cluster=1;addr=b", "several-servers"},
+			{"sentinel_group=g;sentinel=h", "sentinel_group=g;sentinel=i",
+					"several-servers"},
+			{"cluster=1", "cluster=1;db=1", "cluster-with-db"},
+			{"cluster=1", "tls=1;cluster=1", "tls-not-available"},
+			{"cluster=1", "cluster=1;frob=1", "unknown-key"},
+	};
+	struct io_redis_conf conf = {.connect_timeout_ms = 1}, untouched;
+	struct cpm_diag diag = {NULL, 0};
+
+	ck_assert_int_eq(
+			io_redis_conf_parse(cpm_pl_str(rows[_i].first), &conf, &diag),
+			CPM_OK);
+	untouched = conf;
+	int rc = io_redis_conf_add(cpm_pl_str(rows[_i].second), &conf, &diag);
+	if(rows[_i].why != NULL) {
+		ck_assert_int_eq(rc, CPM_EPROTO);
+		ck_assert_str_eq(diag.why, rows[_i].why);
+		ck_assert_mem_eq(&conf, &untouched, sizeof(conf));
+		return;
+	}
+	ck_assert_int_eq(rc, CPM_OK);
+	ck_assert_uint_eq(conf.server_count, 2);
+	ck_assert_str_eq(conf.server[1].host, "b");
+	ck_assert_str_eq(conf.pass, untouched.pass);
+	for(size_t i = 2; i <= IO_REDIS_SERVERS_MAX; i++)
+		rc = io_redis_conf_add(LIT("cluster=1;addr=x"), &conf, &diag);
+	ck_assert_int_eq(rc, CPM_ELIMIT);
+	ck_assert_str_eq(diag.why, "too-many-seeds");
+}
+END_TEST
+
 /* ------------------------------------------------------------------ helpers */
 
 static struct redis_helper server;
 
-static struct io_redis *client_at(
-		unsigned port, unsigned connect_ms, unsigned cmd_ms)
-{
-	struct io_redis_conf conf = {
-			.connect_timeout_ms = connect_ms, .cmd_timeout_ms = cmd_ms};
-	char text[64];
-
-	(void)snprintf(text, sizeof(text), "addr=127.0.0.1;port=%u", port);
-	ck_assert_int_eq(
-			io_redis_conf_parse(cpm_pl_str(text), &conf, NULL), CPM_OK);
-	struct io_redis *r = io_redis_new(&conf);
-	ck_assert_ptr_nonnull(r);
-	return r;
-}
-
-static struct io_redis *client_with(const char *text)
-{
-	struct io_redis_conf conf = {
-			.connect_timeout_ms = PATIENT_MS, .cmd_timeout_ms = PATIENT_MS};
-
-	ck_assert_int_eq(
-			io_redis_conf_parse(cpm_pl_str(text), &conf, NULL), CPM_OK);
-	return io_redis_new(&conf);
-}
-
-static struct io_redis *patient(unsigned port)
-{
-	return client_at(port, PATIENT_MS, PATIENT_MS);
-}
-
-/* Splits at spaces. */
-static size_t words(const char *line, struct cpm_pl *argv)
-{
-	struct cpm_pl rest = cpm_pl_str(line);
-	size_t n = 0;
-
-	while(rest.n > 0)
-		argv[n++] = cpm_pl_cut(&rest, ' ');
-	return n;
-}
-
-static int run(struct io_redis *r, const char *line, redisReply **reply_r)
-{
-	struct cpm_pl argv[IO_REDIS_ARGS_MAX];
-
-	return io_redis_command(r, words(line, argv), argv, reply_r);
-}
-
-/* The result, and the answer, as text, of a command. */
-static int ask(struct io_redis *r, const char *line, char *text, size_t cap)
-{
-	redisReply *reply = NULL;
-	int rc = run(r, line, &reply);
-
-	text[0] = '\0';
-	ck_assert(rc == CPM_OK ? reply != NULL : reply == NULL);
-	if(rc != CPM_OK)
-		return rc;
-	if(reply->type == REDIS_REPLY_INTEGER)
-		(void)snprintf(text, cap, "%lld", reply->integer);
-	else if(reply->type == REDIS_REPLY_NIL)
-		(void)snprintf(text, cap, "(nil)");
-	else if(reply->type == REDIS_REPLY_ARRAY)
-		(void)snprintf(text, cap, "[%zu]", reply->elements);
-	else
-		(void)snprintf(text, cap, "%s", reply->str);
-	io_redis_reply_free(&reply);
-	ck_assert_ptr_null(reply);
-	return rc;
-}
-
-#define ck_answer(r, line, want)                                              \
-	do {                                                                      \
-		char got_[256];                                                       \
-		int rc_ = ask((r), (line), got_, sizeof(got_));                       \
-		ck_assert_msg(rc_ == CPM_OK, "%s: %s (%s)", (line), cpm_rc_name(rc_), \
-				io_redis_error(r));                                           \
-		ck_assert_str_eq(got_, (want));                                       \
-	} while(0)
-
-#define ck_fails(r, line, want)                                             \
-	do {                                                                    \
-		char got_[256];                                                     \
-		ck_assert_str_eq(cpm_rc_name(ask((r), (line), got_, sizeof(got_))), \
-				cpm_rc_name(want));                                         \
-		ck_assert_str_ne(io_redis_error(r), "");                            \
-	} while(0)
-
-/* The queue's statistics: a script that only reads. */
-static int stat_eval(struct io_redis *r, redisReply **reply_r)
-{
-	struct cpm_queue_keys k;
-	const struct cpm_pl args[] = {AOR, LIT("0")};
-
-	ck_assert_int_eq(
-			cpm_queue_keys_init(&k, LIT("t"), AOR, CPM_PL_NULL), CPM_OK);
-	return io_redis_eval(r, CPM_SCRIPT_STAT, k.key, k.count, args, 2, reply_r);
-}
-
 static void ck_stat(struct io_redis *r, long long messages)
 {
 	redisReply *reply = NULL;
-	int rc = stat_eval(r, &reply);
+	int rc = stat_for(r, AOR_TEXT, &reply);
 
 	ck_assert_msg(rc == CPM_OK, "%s", io_redis_error(r));
 	ck_assert_int_eq(reply->type, REDIS_REPLY_ARRAY);
@@ -262,36 +279,9 @@ static void ck_stat(struct io_redis *r, long long messages)
 	io_redis_reply_free(&reply);
 }
 
-/* Puts one message; *word_r: what the script said. */
 static int put_eval(struct io_redis *r, char *word, size_t cap)
 {
-	struct cpm_msg m = {.id = LIT("id-1"),
-			.aor = AOR,
-			.call_id = LIT("c1@example.org"),
-			.from = LIT("<sip:alice@example.org>"),
-			.to = LIT("<sip:bob@example.org>"),
-			.body = LIT("hello"),
-			.body_len = 5,
-			.fingerprint = 7};
-	struct cpm_queue_keys k;
-	char blob[1024];
-	struct cpm_wr w;
-	redisReply *reply = NULL;
-
-	cpm_wr_init(&w, blob, sizeof(blob));
-	ck_assert_int_eq(cpm_msg_encode(&m, &w, NULL), CPM_OK);
-	ck_assert_int_eq(cpm_queue_keys_init(&k, LIT("t"), AOR, m.id), CPM_OK);
-	const struct cpm_pl args[] = {AOR, LIT("0"), m.id, cpm_wr_pl(&w), LIT("0"),
-			LIT("0"), LIT("0"), LIT("60000")};
-	int rc = io_redis_eval(
-			r, CPM_SCRIPT_PUT, k.key, k.count, args, FU_N(args), &reply);
-	word[0] = '\0';
-	if(rc == CPM_OK) {
-		ck_assert_int_eq(reply->type, REDIS_REPLY_ARRAY);
-		(void)snprintf(word, cap, "%s", reply->element[0]->str);
-	}
-	io_redis_reply_free(&reply);
-	return rc;
+	return put_for(r, AOR_TEXT, "id-1", false, word, cap);
 }
 
 static void start(void)
@@ -735,6 +725,30 @@ START_TEST(passwords)
 }
 END_TEST
 
+START_TEST(least_rights)
+{
+	static const char *const args[] = {"--user cpm on >pw " LEAST_RIGHTS, NULL};
+	struct io_redis_server s;
+	char text[256], word[32];
+	size_t n = 0;
+
+	redis_start(&server, args);
+	(void)snprintf(
+			text, sizeof(text), "port=%u;user=cpm;pass=pw;db=1", server.port);
+	struct io_redis *r = client_with(text);
+	ck_answer(r, "PING", "PONG");
+	ck_rc(r, put_for(r, AOR_TEXT, "id-1", false, word, sizeof(word)), CPM_OK);
+	ck_assert_str_eq(word, "queued");
+	ck_stat(r, 1);
+	ck_rc(r, io_redis_survey(r, &s, 1, &n), CPM_OK);
+	ck_assert_int_eq(s.aof_enabled, 0);
+	ck_assert_str_eq(s.appendfsync, "everysec");
+	ck_fails(r, "SET other 1", CPM_EPROTO);
+	ck_error_has(r, "NOPERM");
+	stop(r);
+}
+END_TEST
+
 START_TEST(databases)
 {
 	char text[256];
@@ -874,14 +888,7 @@ static int get_echo(struct io_redis *r)
 
 static void add_stat(struct io_redis *r)
 {
-	struct cpm_queue_keys k;
-	const struct cpm_pl args[] = {AOR, LIT("0")};
-
-	ck_assert_int_eq(
-			cpm_queue_keys_init(&k, LIT("t"), AOR, CPM_PL_NULL), CPM_OK);
-	ck_assert_int_eq(
-			io_redis_eval_add(r, CPM_SCRIPT_STAT, k.key, k.count, args, 2),
-			CPM_OK);
+	ck_assert_int_eq(stat_add_for(r, AOR_TEXT), CPM_OK);
 }
 
 START_TEST(pipeline)
@@ -969,6 +976,142 @@ START_TEST(pipeline_down)
 }
 END_TEST
 
+START_TEST(durable)
+{
+	struct redis_helper replica;
+	struct io_redis_conf conf = {.connect_timeout_ms = PATIENT_MS,
+			.cmd_timeout_ms = 300,
+			.wait_replicas = 1,
+			.wait_ms = 700};
+	char port[16], text[64], word[32];
+	const char *args[] = {"--replicaof", "127.0.0.1", port, NULL};
+
+	start();
+	redis_do(&server, NULL, 0, "CONFIG SET repl-diskless-sync-delay 0");
+	(void)snprintf(port, sizeof(port), "%u", server.port);
+	redis_start(&replica, args);
+	redis_await_replica(&server, &replica);
+	(void)snprintf(text, sizeof(text), "port=%u", server.port);
+	ck_assert_int_eq(
+			io_redis_conf_parse(cpm_pl_str(text), &conf, NULL), CPM_OK);
+	struct io_redis *r = io_redis_new(&conf);
+
+	ck_rc(r, put_for(r, AOR_TEXT, "id-1", true, word, sizeof(word)), CPM_OK);
+	ck_assert_str_eq(word, "queued");
+	redis_do(&replica, text, sizeof(text), "DBSIZE");
+	ck_assert_str_ne(text, "0");
+	/* the script that was forgotten is waited for as well */
+	ck_answer(r, "SCRIPT FLUSH", "OK");
+	ck_rc(r, put_for(r, AOR_TEXT, "id-2", true, word, sizeof(word)), CPM_OK);
+
+	/* written, and nobody else has it: the time is wait_ms, not that of a
+	 * command alone, and the connection goes on */
+	redis_pause(&replica);
+	uint64_t from = io_clock_mono_ms();
+	ck_rc(r, put_for(r, AOR_TEXT, "id-3", true, word, sizeof(word)),
+			CPM_EUNSURE);
+	ck_error_has(r, "executed, but only 0 of 1 replicas have it");
+	ck_assert_uint_ge(io_clock_mono_ms() - from, 650);
+	ck_answer(r, "ECHO x", "x");
+	ck_assert(has_message(r, AOR_TEXT, "id-3"));
+	ck_rc(r, put_for(r, AOR_TEXT, "id-4", false, word, sizeof(word)), CPM_OK);
+	io_redis_free(&r);
+
+	/* off */
+	for(int i = 0; i < 2; i++) {
+		conf.wait_ms = i == 0 ? 0 : 700;
+		conf.wait_replicas = i == 0 ? 1 : 0;
+		r = io_redis_new(&conf);
+		ck_rc(r, put_for(r, AOR_TEXT, "id-1", true, word, sizeof(word)),
+				CPM_OK);
+		ck_assert_str_eq(word, "duplicate");
+		io_redis_free(&r);
+	}
+	redis_resume(&replica);
+	redis_stop(&replica);
+	redis_stop(&server);
+}
+END_TEST
+
+START_TEST(survey)
+{
+	static const char *const args[] = {"--appendonly", "yes", "--appendfsync",
+			"always", "--maxmemory", "100mb", "--maxmemory-policy",
+			"allkeys-lru", "--min-replicas-to-write", "0", NULL};
+	struct io_redis_server s = {.replicas = 7};
+	char want[64], text[1024];
+	size_t n = 5;
+
+	redis_start(&server, args);
+	struct io_redis *r = patient(server.port);
+	ck_rc(r, io_redis_survey(r, &s, 1, &n), CPM_OK);
+	ck_assert_uint_eq(n, 1);
+	(void)snprintf(want, sizeof(want), "127.0.0.1:%u", server.port);
+	ck_assert_str_eq(s.addr, want);
+	redis_do(&server, text, sizeof(text), "INFO server");
+	(void)snprintf(want, sizeof(want), "redis_version:%s\r", s.version);
+	ck_assert_ptr_nonnull(strstr(text, want));
+	ck_assert_int_eq(s.maxmemory, 100 * 1024 * 1024);
+	ck_assert_str_eq(s.maxmemory_policy, "allkeys-lru");
+	ck_assert_int_eq(s.aof_enabled, 1);
+	ck_assert_str_eq(s.appendfsync, "always");
+	ck_assert_int_eq(s.rdb_enabled, 0);
+	ck_assert_int_eq(s.replicas, 0);
+	ck_assert_int_eq(s.min_replicas, 0);
+	redis_do(&server, NULL, 0, "CONFIG SET save %s", "3600 1");
+	redis_do(&server, NULL, 0, "CONFIG SET min-replicas-to-write 2");
+	ck_rc(r, io_redis_survey(r, &s, 1, &n), CPM_OK);
+	ck_assert_int_eq(s.rdb_enabled, 1);
+	ck_assert_int_eq(s.min_replicas, 2);
+	io_redis_free(&r);
+
+	/* a user that may not ask learns less, and nothing wrong */
+	redis_do(&server, NULL, 0, "ACL SETUSER shy on >pw ~* +@all -config -info");
+	(void)snprintf(
+			text, sizeof(text), "unix=%s;user=shy;pass=pw", server.unix_path);
+	r = client_with(text);
+	ck_rc(r, io_redis_survey(r, &s, 1, &n), CPM_OK);
+	ck_assert_str_eq(s.addr, server.unix_path);
+	ck_assert_str_eq(s.version, "");
+	ck_assert_str_eq(s.maxmemory_policy, "");
+	ck_assert_str_eq(s.appendfsync, "");
+	ck_assert_int_eq(s.maxmemory, -1);
+	ck_assert_int_eq(s.aof_enabled, -1);
+	ck_assert_int_eq(s.rdb_enabled, -1);
+	ck_assert_int_eq(s.replicas, -1);
+	ck_assert_int_eq(s.min_replicas, -1);
+	ck_answer(r, "ECHO x", "x");
+	redis_kill(&server);
+	n = 5;
+	ck_rc(r, io_redis_survey(r, &s, 1, &n), CPM_EDOWN);
+	ck_assert_uint_eq(n, 5);
+	stop(r);
+}
+END_TEST
+
+static size_t boast(
+		struct mock *m, const redisReply *cmd, char *out, size_t cap)
+{
+	size_t n = mock_handshake(cmd, out, cap);
+
+	return n > 0 ? n : (size_t)snprintf(out, cap, "%s", m->text);
+}
+
+START_TEST(boasts)
+{
+	static const char *const texts[] = {"*2147483647\r\n", "*1048577\r\n",
+			"*2\r\n*1000000\r\n", "*1000000\r\n*1000000\r\n*1000000\r\n"};
+	struct mock m = {.answer = boast, .text = texts[_i]};
+	char text[64];
+
+	mock_start(&m);
+	struct io_redis *r = client_at(m.port, 2000, 500);
+	ck_rc(r, ask(r, "GET a", text, sizeof(text)), CPM_EUNSURE);
+	io_redis_free(&r);
+	mock_stop(&m);
+}
+END_TEST
+
 START_TEST(free_nothing)
 {
 	struct io_redis *r = NULL;
@@ -985,7 +1128,9 @@ int main(void)
 
 	fu_table(s, "a server string is read as ndb_redis reads it", conf_table,
 			FU_N(conf_rows));
-	fu_table(s, "a value that does not fit is refused", conf_too_long, 5);
+	fu_table(s, "a value that does not fit is refused", conf_too_long, 7);
+	fu_case(s, "sentinels of a server string", conf_sentinels);
+	fu_table(s, "several strings are seed nodes, or an error", conf_seeds, 13);
 	fu_case(s, "any bytes go there and come back", any_bytes);
 	fu_case(s, "eight megabytes go there and come back", large);
 	fu_case(s, "scripts run", scripts);
@@ -1005,6 +1150,7 @@ int main(void)
 			answer_lost, 3);
 	fu_case(s, "one answer too many is nobody's", answer_too_many);
 	fu_case(s, "passwords and ACL users", passwords);
+	fu_case(s, "the rights that the manual asks for are enough", least_rights);
 	fu_case(s, "the database is selected on every connection", databases);
 	fu_case(s, "a unix socket wins over an address", unix_socket);
 	fu_case(s, "host names are resolved", host_names);
@@ -1015,6 +1161,10 @@ int main(void)
 	fu_case(s, "answers that nobody fetched are nobody's", pipeline_forsaken);
 	fu_case(s, "an error in a pipeline ends it", pipeline_error);
 	fu_case(s, "a pipeline to a stalled server is EUNSURE", pipeline_down);
+	fu_case(s, "a durable write is on a replica, or unsure", durable);
+	fu_case(s, "what an operator should know of a server", survey);
+	fu_table(s, "an answer that boasts of its length costs no memory", boasts,
+			4);
 	fu_case(s, "freeing nothing is fine", free_nothing);
 	return fu_run(s);
 }

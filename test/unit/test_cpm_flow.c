@@ -566,9 +566,11 @@ static void ck_order(const struct fmsg *m)
 }
 
 static int port_takes(void *ctx, struct cpm_pl aor,
-		const struct cpm_contact *contact, const struct cpm_msg *msg)
+		const struct cpm_contact *contact, const struct cpm_msg *msg,
+		enum cpm_mode mode)
 {
 	(void)ctx;
+	ck_assert_int_eq(mode, CPM_MODE_MESSAGE);
 	ck_pl_same(aor, AOR);
 	must(msg_find(msg->id) != NULL);
 	return client_find(contact->uri)->fits;
@@ -1955,6 +1957,7 @@ START_TEST(store_says)
 			{CPM_PUT_CONFLICT, -2, 503, "id-conflict"},
 			{CPM_PUT_FULL_MESSAGES, -1, 480, "quota-messages"},
 			{CPM_PUT_FULL_BYTES, -1, 480, "quota-bytes"},
+			{CPM_PUT_FULL_SENDER, -1, 480, "quota-sender"},
 	};
 
 	accept_new();
@@ -2304,7 +2307,7 @@ START_TEST(id_conflict)
 	in.content_type = LIT("message/cpim");
 	in.body = cpm_pl_str(long_id_cpim);
 	pt.res[0].status = CPM_PUT_CONFLICT;
-	pt.res[1] = (struct cpm_put_result){CPM_PUT_QUEUED, 7, 77};
+	pt.res[1] = (struct cpm_put_result){CPM_PUT_QUEUED, 7, 77, 0};
 	ck_assert_int_eq(accept(), 1);
 	ck_assert_uint_eq(pt.calls, 2);
 	first = cpm_pl(pt.first_id, pt.first_id_n);

@@ -34,6 +34,8 @@ START_TEST(names)
 			[CPM_KEY_DEAD] = "cpm:{48}:dead",
 			[CPM_KEY_EXPIRED] = "cpm:{48}:expired",
 			[CPM_KEY_SUM] = "cpm:{48}:sum",
+			[CPM_KEY_JOBS] = "cpm:{48}:jobs",
+			[CPM_KEY_JOB] = "cpm:{48}:job",
 			[CPM_KEY_TOMB] = "cpm:{48}:d:sip:bob@example.org:i:1",
 	};
 	struct cpm_queue_keys k;
@@ -68,6 +70,8 @@ START_TEST(names_of_shard)
 	ck_pl_eq(k.key[CPM_KEY_WAKE], "cpm:{0}:wake");
 	ck_assert_int_eq(cpm_queue_keys_shard(&k, LIT("cpm"), 63), CPM_OK);
 	ck_pl_eq(k.key[CPM_KEY_EXPIRED], "cpm:{63}:expired");
+	ck_pl_eq(k.key[CPM_KEY_JOBS], "cpm:{63}:jobs");
+	ck_pl_eq(k.key[CPM_KEY_JOB], "cpm:{63}:job");
 	ck_assert_int_eq(
 			cpm_queue_keys_shard(&k, LIT("cpm"), CPM_QUEUE_SHARDS), CPM_ELIMIT);
 	ck_assert_int_eq(cpm_queue_keys_shard(&k, CPM_PL_NULL, 0), CPM_ELIMIT);
@@ -222,6 +226,12 @@ static const char *const script_names[CPM_SCRIPT_COUNT_] = {
 		[CPM_SCRIPT_STAT] = "stat",
 		[CPM_SCRIPT_LIST] = "list",
 		[CPM_SCRIPT_GET] = "get",
+		[CPM_SCRIPT_EXTEND] = "extend",
+		[CPM_SCRIPT_TURN] = "turn",
+		[CPM_SCRIPT_DISCARD] = "discard",
+		[CPM_SCRIPT_PURGE] = "purge",
+		[CPM_SCRIPT_REPORTED] = "reported",
+		[CPM_SCRIPT_JOBS] = "jobs",
 };
 
 static void ck_script_has(const char *text, const char *file)
@@ -262,7 +272,7 @@ END_TEST
 START_TEST(scripts_keys_declared)
 {
 	static const char *const keys[] = {"kq", "km", "klock", "kusers", "kwake",
-			"kdead", "kexpired", "ksum", "ktomb"};
+			"kdead", "kexpired", "ksum", "kjobs", "kjob", "ktomb"};
 	const char *at = cpm_script_text((enum cpm_script)_i);
 
 	while((at = strstr(at, "call('")) != NULL) {
@@ -283,6 +293,28 @@ START_TEST(scripts_keys_declared)
 	ck_assert_ptr_null(
 			strstr(at = cpm_script_text((enum cpm_script)_i), "pcall"));
 	ck_assert_ptr_null(strstr(at, "redis.call("));
+}
+END_TEST
+
+/* ---- senders ---- */
+
+START_TEST(sender_tags)
+{
+	char buf[CPM_SENDER_TAG_LEN], other[CPM_SENDER_TAG_LEN];
+	struct cpm_pl a, b;
+
+	ck_pl_eq(cpm_queue_sender_tag(CPM_PL_NULL, buf), "-");
+	/* the upper half of FNV-1a of 64 bits, worked out by another program: it
+	 * is in every entry of the queues */
+	a = cpm_queue_sender_tag(LIT("sip:alice@example.org"), buf);
+	ck_pl_eq(a, "b3399726");
+	b = cpm_queue_sender_tag(LIT("sip:alice@example.org"), other);
+	ck_pl_same(a, b);
+	b = cpm_queue_sender_tag(LIT("sip:alicf@example.org"), other);
+	ck_assert_uint_eq(b.n, 8);
+	ck_assert(!cpm_pl_eq(a, b));
+	for(size_t i = 0; i < b.n; i++)
+		ck_assert_ptr_nonnull(strchr("0123456789abcdef", b.p[i]));
 }
 END_TEST
 
@@ -337,6 +369,8 @@ int main(void)
 			scripts_whole, CPM_SCRIPT_COUNT_);
 	fu_table(s, "a script touches no key that it was not given",
 			scripts_keys_declared, CPM_SCRIPT_COUNT_);
+	fu_case(s, "a sender is a word of eight digits, an unknown one a dash",
+			sender_tags);
 	fu_case(s, "states have names and names have states", states);
 	fu_case(s, "what is no state has no name, and no such name a state",
 			states_unknown);

@@ -130,6 +130,7 @@ enum fate
 /* All that the tables ask. */
 struct facts
 {
+	enum cpm_mode mode; /* 0: MESSAGE */
 	const struct cpm_prefs *prefs;
 	const struct cpm_policy *policy;
 	const struct cpm_msg_facts *m;
@@ -137,6 +138,7 @@ struct facts
 	bool has_rule;
 	struct cpm_rule rule; /* the message's */
 	size_t delivering, deferring;
+	size_t in_session; /* of the deferring: take it in a session, and now */
 };
 
 typedef bool (*fact_fn)(const struct facts *f);
@@ -400,6 +402,22 @@ static bool takes_pager(const struct cpm_client *c)
 				   || (c->caps.set & (CPM_CAP_MSG | CPM_CAP_PAGER_LARGE)) != 0);
 }
 
+enum cpm_session cpm_client_session(const struct cpm_caps *caps)
+{
+	if((caps->set & (CPM_CAP_DEFERRED | CPM_CAP_LARGEMSG)) != 0) {
+		return CPM_SESSION_STANDALONE;
+	}
+	return (caps->set & CPM_CAP_SIP_IM) != 0 ? CPM_SESSION_CHAT
+											 : CPM_SESSION_NONE;
+}
+
+static bool takes_mode(const struct cpm_client *c, enum cpm_mode mode)
+{
+	return mode == CPM_MODE_SESSION
+				   ? cpm_client_session(&c->caps) != CPM_SESSION_NONE
+				   : takes_pager(c);
+}
+
 /* It says nothing of CPM and takes no MESSAGE, now or later: a phone for calls
  * is no CPM Client. */
 static bool is_no_cpm_client(const struct cpm_client *c)
@@ -431,7 +449,7 @@ static enum fate client_fate(const struct facts *f, const struct cpm_client *c)
 	}
 	/* what it cannot take now it may take from the queue, in a session */
 	if(fate == FATE_DELIVER
-			&& (!takes_pager(c)
+			&& (!takes_mode(c, f->mode)
 					|| f->m->size > cpm_policy_client_max(
 							   f->policy, c->caps.set))) {
 		fate = FATE_DEFER;
@@ -441,11 +459,12 @@ static enum fate client_fate(const struct facts *f, const struct cpm_client *c)
 
 bool cpm_client_takes(const struct cpm_prefs *prefs,
 		const struct cpm_policy *policy, const struct cpm_msg_facts *m,
-		const struct cpm_client *client)
+		const struct cpm_client *client, enum cpm_mode mode)
 {
 	struct facts f;
 
 	memset(&f, 0, sizeof(f));
+	f.mode = mode;
 	f.prefs = prefs;
 	f.policy = policy;
 	f.m = m;
@@ -475,6 +494,9 @@ void cpm_decide_recipient(const struct cpm_prefs *prefs,
 			d.deliver_to[f.delivering++] = (uint8_t)i;
 		} else if(fate == FATE_DEFER) {
 			f.deferring++;
+			f.mode = CPM_MODE_SESSION;
+			f.in_session += client_fate(&f, &clients[i]) == FATE_DELIVER;
+			f.mode = CPM_MODE_MESSAGE;
 		}
 	}
 	decide(recipient_rows, &f, &d);
@@ -495,8 +517,8 @@ void cpm_decide_recipient(const struct cpm_prefs *prefs,
 	/* "offline-defer" alone waits for nothing but a client */
 	d.deferred = d.verdict == CPM_VERDICT_STORE
 				 || (d.verdict == CPM_VERDICT_QUEUE
-						 && (f.deferring > 0 || rule_checks_back(&f)
-								 || rule_defers(&f)));
+						 && ((f.deferring > 0 && f.in_session == 0)
+								 || rule_checks_back(&f) || rule_defers(&f)));
 	d.rule_id =
 			f.has_rule && cpm_pl_starts(cpm_pl_str(d.why), CPM_PL_LIT("user-"))
 					? f.rule.id

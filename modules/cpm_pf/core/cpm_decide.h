@@ -77,7 +77,9 @@ struct cpm_decision
 	const char *warning_text;
 	int64_t rule_id; /* the rule that decided; 0: none did */
 	bool record_copy;
-	bool deferred; /* queue or store: not for the clients of now */
+	/* queue or store: not for the clients of now. A client that takes it in a
+	 * session only is one of now: it is queued and brought at once */
+	bool deferred;
 	size_t deliver_count;
 	uint8_t deliver_to[CPM_CONTACTS_MAX]; /* indexes of clients */
 	bool wants_accept;					  /* 415: tell accept_types */
@@ -90,10 +92,16 @@ bool cpm_rule_holds(const struct cpm_rule *rule, const struct cpm_msg_facts *m,
 
 /* Whether one client is to have a message that was queued, when it is to be
  * delivered: the rules that speak of that client, its capabilities and the
- * policy; a rule of the message has had its say when the message came. */
+ * policy; a rule of the message has had its say when the message came.
+ * mode: how it would come. */
 bool cpm_client_takes(const struct cpm_prefs *prefs,
 		const struct cpm_policy *policy, const struct cpm_msg_facts *m,
-		const struct cpm_client *client);
+		const struct cpm_client *client, enum cpm_mode mode);
+
+/* The session in which a client with these capabilities takes what is queued:
+ * a registered cpm.deferred or cpm.largemsg is standalone messaging, else
+ * +g.oma.sip-im is chat. */
+enum cpm_session cpm_client_session(const struct cpm_caps *caps);
 
 /* reject_code: what a recipient's own rejection is answered with. */
 void cpm_decide_recipient(const struct cpm_prefs *prefs,

@@ -36,6 +36,8 @@ struct cpm_accept_conf
 	size_t message_max_bytes;
 	uint64_t queue_max_messages;
 	uint64_t queue_max_bytes;
+	uint64_t queue_max_per_sender; /* 0: no share */
+	bool drop_oldest;			   /* when full */
 	uint64_t default_expires_s;
 	uint64_t max_expires_s;
 	uint64_t check_in_ms;
@@ -80,6 +82,7 @@ struct cpm_outcome
 	unsigned retry_after_s; /* 0: no Retry-After */
 	uint64_t messages;		/* in the queue, when known */
 	uint64_t bytes;
+	uint64_t dropped; /* that made room for it */
 	char aor[CPM_AOR_MAX];
 	size_t aor_len;
 	char id[CPM_MSG_ID_MAX];
@@ -107,15 +110,32 @@ int cpm_flow_accept(const struct cpm_accept_ports *ports,
 #define CPM_CONTACTS_MAX 16 /* clients of one user that are considered */
 #define CPM_RETRY_MAX 16
 
+/* How a queued message is brought to a client. */
+enum cpm_mode
+{
+	CPM_MODE_MESSAGE, /* pager mode: SIP MESSAGE, one by one */
+	CPM_MODE_SESSION, /* INVITE and MSRP, all in one session */
+};
+
+/* The kinds of session (wire-facts: two kinds of clients are in the field). */
+enum cpm_session
+{
+	CPM_SESSION_NONE,
+	CPM_SESSION_STANDALONE, /* the original sender is in From */
+	CPM_SESSION_CHAT,		/* the original sender is in Referred-By: one
+							 * sender for each session */
+};
+
 /* A registered client. Borrowed from the port until its next reach_get. */
 struct cpm_contact
 {
 	struct cpm_pl uri;
-	struct cpm_pl received; /* where its REGISTER came from; may be empty */
-	struct cpm_pl path;		/* Path header value; may be empty */
-	struct cpm_pl socket;	/* ours that it registered on; may be empty */
-	int q;					/* 0..1000; -1: none given, as 1000 */
-	bool takes_message;		/* its methods allow MESSAGE, or it gave none */
+	struct cpm_pl received;	  /* where its REGISTER came from; may be empty */
+	struct cpm_pl path;		  /* Path header value; may be empty */
+	struct cpm_pl socket;	  /* ours that it registered on; may be empty */
+	int q;					  /* 0..1000; -1: none given, as 1000 */
+	bool takes_message;		  /* its methods allow MESSAGE, or it gave none */
+	enum cpm_session session; /* it takes; needs INVITE among its methods */
 	uint64_t last_modified_s;
 	unsigned index; /* the caller's own: stays with the contact */
 };
@@ -128,6 +148,12 @@ struct cpm_deliver_conf
 	unsigned max_attempts;
 	uint64_t dedup_ms;
 	uint64_t check_max_ms; /* without any event, look again after this */
+
+	size_t session_window;		   /* messages on their way at once, at least 1,
+									* at most CPM_PUSH_WINDOW */
+	uint64_t session_window_bytes; /* and bytes of them */
+	unsigned session_max_messages; /* in one session; 0: all */
+	uint64_t invite_ms;			   /* a session that is not there by then */
 };
 
 enum cpm_deliver_event
@@ -149,6 +175,7 @@ struct cpm_deliver_info
 	unsigned attempt;
 	unsigned code; /* SIP answer; 0: none */
 	const char *why;
+	enum cpm_mode mode;
 	uint64_t received_ms; /* of the message, wall clock */
 };
 
@@ -162,7 +189,8 @@ struct cpm_deliver_ports
 	 * and policy (cpm_client_takes). 1 yes, 0 no, CPM_EDOWN: cannot be told
 	 * now. NULL: every client. contact is one of the last reach_get. */
 	int (*client_takes)(void *ctx, struct cpm_pl aor,
-			const struct cpm_contact *contact, const struct cpm_msg *msg);
+			const struct cpm_contact *contact, const struct cpm_msg *msg,
+			enum cpm_mode mode);
 	/* CPM_OK (see status), CPM_EDOWN, CPM_EUNSURE, CPM_EPROTO */
 	int (*queue_lease)(void *ctx, struct cpm_pl aor, struct cpm_pl token,
 			uint64_t lease_ms, enum cpm_lease_force force, uint64_t age_ms,
@@ -181,6 +209,33 @@ struct cpm_deliver_ports
 	int (*send_message)(void *ctx, const struct cpm_contact *contact,
 			const struct cpm_msg *msg, unsigned attempt);
 	void (*event)(void *ctx, const struct cpm_deliver_info *info);
+
+	/* ---- sessions; all of them, or session_new NULL: no sessions */
+
+	/* Memory for one, zeroed, as long as the delivery lives; NULL: there is
+	 * none, or sessions are not possible now. */
+	struct cpm_push *(*session_new)(void *ctx);
+	/* INVITE. CPM_OK: cpm_deliver_invited will tell. contact is one of the
+	 * last reach_get; msg is the first message, for its sender. */
+	int (*session_invite)(void *ctx, const struct cpm_contact *contact,
+			const struct cpm_msg *msg);
+	/* Whether the client of the session is to have this one too: preferences,
+	 * and what it said in its answer. As client_takes. */
+	int (*session_takes)(
+			void *ctx, struct cpm_pl aor, const struct cpm_msg *msg);
+	/* Into the session. CPM_OK: cpm_deliver_session_event will tell;
+	 * CPM_EAGAIN: no room now, CPM_SESSION_ROOM will tell; else: the session
+	 * is lost. */
+	int (*session_send)(void *ctx, uint32_t handle, const struct cpm_msg *msg);
+	/* The end: BYE (or CANCEL), and its connection. Nothing more is told. */
+	void (*session_end)(void *ctx);
+	int (*queue_lease_many)(void *ctx, const struct cpm_lease_ask *ask,
+			struct cpm_lease *leases_r, size_t *count_r);
+	int (*queue_extend)(void *ctx, struct cpm_pl aor, struct cpm_pl token,
+			uint64_t lease_ms, const struct cpm_pl *ids, size_t count,
+			bool *lost_r);
+	int (*queue_settle_many)(void *ctx, const struct cpm_settle *settles,
+			size_t count, int *rcs_r);
 };
 
 #define CPM_DELIVER_TOKEN_MAX (CPM_QUEUE_TOKEN_MAX - 12)
@@ -192,6 +247,8 @@ enum cpm_deliver_state
 	CPM_DELIVER_RENEWING, /* the same, before the next client is tried */
 	CPM_DELIVER_WAITING,  /* a request is out */
 	CPM_DELIVER_SETTLING, /* the outcome is known, the store is not told yet */
+	CPM_DELIVER_INVITING, /* an INVITE is out */
+	CPM_DELIVER_SESSION,  /* in a session */
 	CPM_DELIVER_FINISHED,
 };
 
@@ -214,14 +271,20 @@ struct cpm_deliver
 	uint64_t since_ms; /* when what forces it happened */
 	unsigned attempt;
 	uint64_t received_ms;
-	uint64_t tried[CPM_CONTACTS_MAX]; /* hashes of contacts, this message */
+	/* hashes of contacts and modes, this message */
+	uint64_t tried[2 * CPM_CONTACTS_MAX];
 	size_t tried_count;
 	char fail_class; /* enum cpm_fail_class that decides; 0: no failure yet */
 	unsigned fail_code;
 	enum cpm_settle_how how;
-	bool unsure; /* a settle was sent and its answer lost */
-	bool locked; /* the user's lock may be ours */
-	bool again;	 /* something happened meanwhile: look once more */
+	bool unsure;			/* a settle was sent and its answer lost */
+	bool locked;			/* the user's lock may be ours */
+	uint64_t seq;			/* of the leased message */
+	struct cpm_push *push;	/* its session; NULL: none */
+	uint64_t inviting_hash; /* of the contact that is invited */
+	bool again_in_session;	/* look at once: the message may join it */
+	bool one_by_one;		/* this client takes one message in a session */
+	bool again;				/* something happened meanwhile: look once more */
 	enum cpm_lease_force again_force;
 	uint64_t again_since_ms;
 };
@@ -248,6 +311,34 @@ void cpm_deliver_again(
 void cpm_deliver_answer(struct cpm_deliver *d,
 		const struct cpm_deliver_ports *ports,
 		const struct cpm_deliver_conf *conf, unsigned code, uint64_t now_ms);
+
+/* The final answer to the INVITE: 2xx, and the session is there; 408: none
+ * came. */
+void cpm_deliver_invited(struct cpm_deliver *d,
+		const struct cpm_deliver_ports *ports,
+		const struct cpm_deliver_conf *conf, unsigned code, uint64_t now_ms);
+
+enum cpm_session_event_kind
+{
+	CPM_SESSION_DONE,	/* handle: the client took it */
+	CPM_SESSION_FAILED, /* handle, code (as of SIP: RFC 4975, 10): it did not */
+	CPM_SESSION_DOWN,	/* the connection is lost, or never came; code */
+	CPM_SESSION_HANGUP, /* the client's BYE */
+	CPM_SESSION_ROOM,	/* session_send may be tried again */
+};
+
+struct cpm_session_event
+{
+	enum cpm_session_event_kind kind;
+	uint32_t handle;
+	unsigned code;
+};
+
+/* What happened in the session, in order, any number at once. */
+void cpm_deliver_session_event(struct cpm_deliver *d,
+		const struct cpm_deliver_ports *ports,
+		const struct cpm_deliver_conf *conf,
+		const struct cpm_session_event *events, size_t count, uint64_t now_ms);
 
 /* at_ms has come. */
 void cpm_deliver_tick(struct cpm_deliver *d,

@@ -389,6 +389,27 @@ static struct cpm_pl header_cut(struct cpm_pl *rest)
 	return cpm_pl(all.p, n);
 }
 
+struct cpm_pl cpm_msg_header_next(struct cpm_pl *rest, struct cpm_pl *name_r)
+{
+	struct cpm_pl line = header_cut(rest);
+
+	*name_r = cpm_pl_trim(cpm_pl(line.p, cpm_pl_chr(line, ':')));
+	return line;
+}
+
+bool cpm_msg_header_has(const struct cpm_msg *m, const char *name)
+{
+	struct cpm_pl rest = m->headers;
+	struct cpm_pl found;
+
+	while(rest.n > 0) {
+		(void)cpm_msg_header_next(&rest, &found);
+		if(cpm_pl_ieq(found, cpm_pl_str(name)))
+			return true;
+	}
+	return false;
+}
+
 static void put_kept(struct cpm_wr *w, struct cpm_pl headers, bool withhold)
 {
 	struct cpm_pl rest = headers;

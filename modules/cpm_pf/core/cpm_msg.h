@@ -123,6 +123,13 @@ uint64_t cpm_msg_fingerprint(const struct cpm_msg *m);
 int cpm_msg_delivery_headers(const struct cpm_msg *m, uint64_t now_ms,
 		bool trusted, struct cpm_wr *w);
 
+/* The next header line of a block, with the lines that continue it and its
+ * CRLF; *rest moves behind it. *name_r: the name, trimmed. */
+struct cpm_pl cpm_msg_header_next(struct cpm_pl *rest, struct cpm_pl *name_r);
+
+/* Whether there is a kept header of this name. */
+bool cpm_msg_header_has(const struct cpm_msg *m, const char *name);
+
 /* Whether a Privacy value (RFC 3323, 4.2; RFC 3325, 9.3) withholds who the
  * sender is: id, user, or header, and not none. */
 bool cpm_privacy_withholds(struct cpm_pl value);

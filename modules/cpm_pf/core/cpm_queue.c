@@ -25,6 +25,12 @@ static const struct
 		[CPM_SCRIPT_STAT] = {"stat", cpm_lua_stat},
 		[CPM_SCRIPT_LIST] = {"list", cpm_lua_list},
 		[CPM_SCRIPT_GET] = {"get", cpm_lua_get},
+		[CPM_SCRIPT_EXTEND] = {"extend", cpm_lua_extend},
+		[CPM_SCRIPT_TURN] = {"turn", cpm_lua_turn},
+		[CPM_SCRIPT_DISCARD] = {"discard", cpm_lua_discard},
+		[CPM_SCRIPT_PURGE] = {"purge", cpm_lua_purge},
+		[CPM_SCRIPT_REPORTED] = {"reported", cpm_lua_reported},
+		[CPM_SCRIPT_JOBS] = {"jobs", cpm_lua_jobs},
 };
 
 const char *cpm_script_name(enum cpm_script s)
@@ -55,6 +61,8 @@ static const struct
 		[CPM_KEY_DEAD] = {"dead", false},
 		[CPM_KEY_EXPIRED] = {"expired", false},
 		[CPM_KEY_SUM] = {"sum", false},
+		[CPM_KEY_JOBS] = {"jobs", false},
+		[CPM_KEY_JOB] = {"job", false},
 		[CPM_KEY_TOMB] = {"d", true},
 };
 
@@ -109,6 +117,19 @@ int cpm_queue_keys_shard(
 	return keys_build(k, prefix, shard, CPM_PL_NULL, CPM_PL_NULL);
 }
 
+struct cpm_pl cpm_queue_sender_tag(struct cpm_pl sender, char *buf)
+{
+	uint64_t h = cpm_hash64(CPM_HASH_INIT, sender);
+	struct cpm_wr w;
+
+	if(sender.n == 0) {
+		return CPM_PL_LIT("-");
+	}
+	cpm_wr_init(&w, buf, CPM_SENDER_TAG_LEN);
+	cpm_wr_hex64(&w, h);
+	return cpm_pl(buf, 8);
+}
+
 static const struct
 {
 	enum cpm_state state;
@@ -130,6 +151,11 @@ const char *cpm_state_name(enum cpm_state s)
 		}
 	}
 	return "?";
+}
+
+const char *cpm_job_kind_name(enum cpm_job_kind kind)
+{
+	return kind == CPM_JOB_STORE ? "store" : "?";
 }
 
 int cpm_state_parse(struct cpm_pl name, enum cpm_state *s_r)

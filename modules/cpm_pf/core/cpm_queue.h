@@ -18,11 +18,13 @@
  * So a user's queue and the index that lists it change in one atomic script,
  * on one server and on a cluster alike.
  *
- *   <prefix>:{k}:q:<aor>       LIST  "<seq> <expires_ms> <id>", in order of
- *                                    arrival; seq grows, about the arrival in
- *                                    ms; expires_ms 0: never
+ *   <prefix>:{k}:q:<aor>       LIST  "<seq> <expires_ms> <sender> <id>", in
+ *                                    order of arrival; seq grows, about the
+ *                                    arrival in ms; expires_ms 0: never;
+ *                                    sender: a hash of it, -: unknown
  *   <prefix>:{k}:m:<aor>       HASH  <id>     the blob (cpm_msg.h)
- *                                    " b"     "<bytes> <soonest expiry>"
+ *                                    " b"     "<bytes> <soonest expiry>", of
+ *                                    a queue that is not very short
  *                                    " s<id>" state, only once it is not new:
  *                                    "<S> <attempts> <due> <deadline> <token>
  *                                    <class> <error>"
@@ -33,9 +35,14 @@
  *   <prefix>:{k}:users         ZSET  users with a queue, by name
  *   <prefix>:{k}:wake          ZSET  the same users by when next to look: the
  *                                    soonest of retry, lease end, expiry, check
- *   <prefix>:{k}:dead          ZSET  "<aor> <id>" by when it died
- *   <prefix>:{k}:expired       LIST  "<aor>\n<blob>" taken out, to be reported
- *   <prefix>:{k}:sum           HASH  n, b: messages and bytes of the shard
+ *   <prefix>:{k}:dead          ZSET  "<aor> <id>" by name
+ *   <prefix>:{k}:expired       LIST  "<aor>\n<why>\n<id>\n<blob>" taken out, to
+ *                                    be reported
+ *   <prefix>:{k}:sum           HASH  n, b: messages and bytes of the shard;
+ *                                    rt, ru: who reports the expired, till when
+ *   <prefix>:{k}:jobs          ZSET  "<kind> <aor> <id>" by when it is due
+ *   <prefix>:{k}:job           HASH  the same -> "<attempts> <token> <error>",
+ *                                    a line feed, and the blob
  *
  * State S: Q queued, L leased, H held, D dead. A lease whose deadline passed
  * reads as Q. Times are ms of Redis' own clock, the one clock that all nodes
@@ -65,6 +72,12 @@ enum cpm_script
 	CPM_SCRIPT_STAT,
 	CPM_SCRIPT_LIST,
 	CPM_SCRIPT_GET,
+	CPM_SCRIPT_EXTEND,
+	CPM_SCRIPT_TURN,
+	CPM_SCRIPT_DISCARD,
+	CPM_SCRIPT_PURGE,
+	CPM_SCRIPT_REPORTED,
+	CPM_SCRIPT_JOBS,
 	CPM_SCRIPT_COUNT_
 };
 
@@ -84,6 +97,8 @@ enum cpm_queue_key
 	CPM_KEY_DEAD,
 	CPM_KEY_EXPIRED,
 	CPM_KEY_SUM,
+	CPM_KEY_JOBS,
+	CPM_KEY_JOB,
 	CPM_KEY_TOMB, /* of one message; only where an id is given */
 	CPM_KEY_COUNT_
 };
@@ -91,7 +106,7 @@ enum cpm_queue_key
 struct cpm_queue_keys
 {
 	struct cpm_pl key[CPM_KEY_COUNT_];
-	size_t count; /* 8, or 9 with an id */
+	size_t count; /* 10, or 11 with an id */
 	char buf[CPM_KEY_COUNT_ * (CPM_QUEUE_PREFIX_MAX + CPM_AOR_MAX + 24)
 			 + CPM_MSG_ID_MAX];
 };
@@ -104,7 +119,7 @@ int cpm_queue_keys_init(struct cpm_queue_keys *k, struct cpm_pl prefix,
 		struct cpm_pl aor, struct cpm_pl id);
 
 /* The same for a script or command that speaks of a shard and of no user: of
- * the keys, USERS, WAKE, DEAD, EXPIRED and SUM are good. CPM_OK; CPM_ELIMIT:
+ * the keys, USERS, WAKE, DEAD, EXPIRED, SUM, JOBS and JOB are good. CPM_OK; CPM_ELIMIT:
  * prefix or shard over its bound. */
 int cpm_queue_keys_shard(
 		struct cpm_queue_keys *k, struct cpm_pl prefix, unsigned shard);
@@ -119,6 +134,7 @@ enum cpm_put_status
 	CPM_PUT_CONFLICT,	   /* another message has this id: choose another */
 	CPM_PUT_FULL_MESSAGES, /* quota; nothing written */
 	CPM_PUT_FULL_BYTES,
+	CPM_PUT_FULL_SENDER, /* this sender's share of it */
 };
 
 struct cpm_put
@@ -126,9 +142,12 @@ struct cpm_put
 	struct cpm_pl aor;
 	struct cpm_pl id;
 	struct cpm_pl blob;
-	uint64_t expires_ms;   /* 0: never */
-	uint64_t max_messages; /* 0: no quota */
-	uint64_t max_bytes;
+	struct cpm_pl sender;	 /* canonical AoR; empty: unknown, or anonymous */
+	uint64_t expires_ms;	 /* 0: never */
+	uint64_t max_messages;	 /* 0: no quota */
+	uint64_t max_bytes;		 /* 0: no quota */
+	uint64_t max_per_sender; /* 0: no share */
+	bool drop_oldest;		 /* when full, the oldest make room */
 	uint64_t check_in_ms; /* look at this queue again then, whatever happens */
 	bool deferred; /* not for the clients of now: for the next that registers */
 };
@@ -138,9 +157,23 @@ struct cpm_put_result
 	enum cpm_put_status status;
 	uint64_t messages; /* in the queue after it */
 	uint64_t bytes;
+	uint64_t dropped; /* that made room for it */
 };
 
+/* What stands for a sender in the queue, for its share: 8 hexadecimal digits,
+ * or "-" for an empty one. Two senders may have the same, once in four
+ * billions. buf: CPM_SENDER_TAG_LEN bytes. */
+#define CPM_SENDER_TAG_LEN 16
+struct cpm_pl cpm_queue_sender_tag(struct cpm_pl sender, char *buf);
+
 /* ----------------------------------------------------------- lease */
+
+/* A delivery's token: visible ASCII, at most CPM_QUEUE_TOKEN_MAX, of this
+ * delivery alone. Where it is "<node>.<boot>.<rest>", the first two in
+ * hexadecimal, a node that starts again need not wait for the leases that it
+ * had when it was killed: another boot of the same node holds nothing. */
+
+#define CPM_LEASE_MAX 32 /* messages in one call */
 
 /* What to do about a message that waits for its retry time. */
 enum cpm_lease_force
@@ -163,8 +196,22 @@ struct cpm_lease
 {
 	enum cpm_lease_status status;
 	uint64_t wait_ms;
+	uint64_t seq;		/* of msg: cursor for more */
 	unsigned attempt;	/* 1 at the first delivery */
 	struct cpm_msg msg; /* borrowed from the store's reply */
+};
+
+/* What to lease: several at once, in order. */
+struct cpm_lease_ask
+{
+	struct cpm_pl aor;
+	struct cpm_pl token;
+	uint64_t lease_ms;
+	enum cpm_lease_force force;
+	uint64_t age_ms;
+	size_t max_messages; /* 1..CPM_LEASE_MAX */
+	uint64_t max_bytes;	 /* of blobs; the first counts whatever its size */
+	uint64_t after;		 /* only what came after this seq; 0: all */
 };
 
 /* ---------------------------------------------------------- settle */
@@ -175,6 +222,7 @@ enum cpm_settle_how
 	CPM_SETTLE_RETRY,	  /* queued again, due in retry_in_ms */
 	CPM_SETTLE_DEAD,	  /* give up, keep it visible */
 	CPM_SETTLE_DEFER,	  /* no client of now is to have it: no attempt */
+	CPM_SETTLE_UNSENT,	  /* nothing was sent: as if it had not been leased */
 };
 
 /* Why a delivery failed, which decides who waits for the retry. */
@@ -209,6 +257,34 @@ enum cpm_state
 	CPM_STATE_HELD = 'H',
 	CPM_STATE_DEAD = 'D',
 };
+
+/* A message that has left its queue without being delivered. */
+enum cpm_left_why
+{
+	CPM_LEFT_EXPIRED = 'e',
+	CPM_LEFT_OVERFLOW = 'o', /* it made room for a newer one */
+};
+
+/* What outlives a message: a job of another server's. */
+enum cpm_job_kind
+{
+	CPM_JOB_NONE = '-',
+	CPM_JOB_STORE = 's', /* into the Message Storage Server */
+};
+
+struct cpm_job
+{
+	enum cpm_job_kind kind;
+	struct cpm_pl name; /* "<aor> <id>" */
+	struct cpm_pl aor;
+	struct cpm_pl id;
+	uint64_t due_ms;
+	unsigned attempts;
+	struct cpm_pl last_error; /* empty: none */
+};
+
+/* "store"; "?" for what is none. */
+const char *cpm_job_kind_name(enum cpm_job_kind kind);
 
 /* "queued", "leased", "held", "dead"; and back (CPM_EPROTO). */
 const char *cpm_state_name(enum cpm_state s);

@@ -46,7 +46,16 @@
 	X(prefs_hits, 'C', "Preferences found in the cache")                     \
 	X(prefs_misses, 'C', "Preferences not in the cache, or too old there")   \
 	X(db_failures, 'C', "Failed connections and queries to the database")    \
-	X(db_up, 'G', "1 if the last query to the database succeeded")
+	X(db_up, 'G', "1 if the last query to the database succeeded")           \
+	X(dropped, 'C',                                                          \
+			"Queued messages dropped to make room (overflow drop_oldest)")   \
+	X(store_jobs, 'C', "Messages handed to the message store's jobs")        \
+	X(msrp_sessions, 'C', "MSRP sessions that were prepared")                \
+	X(msrp_connections, 'G', "MSRP connections that are open")               \
+	X(msrp_refused, 'C', "MSRP connections and requests that were refused")  \
+	X(msrp_messages, 'C', "Messages that MSRP peers have taken")             \
+	X(delivered_msrp, 'C', "Queued messages delivered in MSRP sessions")     \
+	X(sessions, 'C', "Sessions in which queued messages were brought")
 
 enum cpm_stat
 {

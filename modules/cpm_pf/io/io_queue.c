@@ -6,45 +6,24 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#include "io_queue.h"
+#include "io_queue_int.h"
 
-#include <hiredis/hiredis.h>
 #include <stdlib.h>
-
-/* Scripts take aor and now first (core/lua/common.lua). */
-#define ARGS_MAX 12
-
-struct io_queue
-{
-	struct io_redis *redis;
-	struct redisReply *reply; /* what borrowed slices point into */
-	char prefix[CPM_QUEUE_PREFIX_MAX];
-	size_t prefix_len;
-	uint64_t now_ms;
-	const char *error; /* of ours; NULL: ask io_redis */
-};
 
 /* ------------------------------------------------- arguments, by value */
 
-struct args
+void ioq_arg_pl(struct ioq_args *a, struct cpm_pl v)
 {
-	struct cpm_pl v[ARGS_MAX];
-	size_t n;
-	char digits[ARGS_MAX][24];
-};
-
-static void arg_pl(struct args *a, struct cpm_pl v)
-{
-	if(a->n < ARGS_MAX) {
+	if(a->n < IOQ_ARGS_MAX) {
 		a->v[a->n++] = v;
 	}
 }
 
-static void arg_u64(struct args *a, uint64_t v)
+void ioq_arg_u64(struct ioq_args *a, uint64_t v)
 {
 	struct cpm_wr w;
 
-	if(a->n < ARGS_MAX) {
+	if(a->n < IOQ_ARGS_MAX) {
 		cpm_wr_init(&w, a->digits[a->n], sizeof(a->digits[0]));
 		cpm_wr_u64(&w, v);
 		a->v[a->n] = cpm_wr_pl(&w);
@@ -52,23 +31,22 @@ static void arg_u64(struct args *a, uint64_t v)
 	}
 }
 
-static void args_init(
-		struct args *a, const struct io_queue *q, struct cpm_pl aor)
+void ioq_args_init(
+		struct ioq_args *a, const struct io_queue *q, struct cpm_pl aor)
 {
 	a->n = 0;
-	arg_pl(a, aor);
-	arg_u64(a, q->now_ms);
+	ioq_arg_pl(a, aor);
+	ioq_arg_u64(a, q->now_ms);
 }
 
-/* "-" stands for nothing where a script wants a word. */
-static void arg_word(struct args *a, struct cpm_pl v)
+void ioq_arg_word(struct ioq_args *a, struct cpm_pl v)
 {
-	arg_pl(a, v.n > 0 ? v : CPM_PL_LIT("-"));
+	ioq_arg_pl(a, v.n > 0 ? v : CPM_PL_LIT("-"));
 }
 
 /* ------------------------------------------------------ replies, checked */
 
-static struct cpm_pl rep_pl(const redisReply *r)
+struct cpm_pl ioq_rep_pl(const redisReply *r)
 {
 	if(r != NULL
 			&& (r->type == REDIS_REPLY_STRING
@@ -78,16 +56,16 @@ static struct cpm_pl rep_pl(const redisReply *r)
 	return CPM_PL_NULL;
 }
 
-static bool rep_u64(const redisReply *r, uint64_t *v_r)
+bool ioq_rep_u64(const redisReply *r, uint64_t *v_r)
 {
 	if(r != NULL && r->type == REDIS_REPLY_INTEGER && r->integer >= 0) {
 		*v_r = (uint64_t)r->integer;
 		return true;
 	}
-	return cpm_pl_u64(rep_pl(r), UINT64_MAX, v_r) == CPM_OK;
+	return cpm_pl_u64(ioq_rep_pl(r), UINT64_MAX, v_r) == CPM_OK;
 }
 
-static const redisReply *rep_at(const redisReply *r, size_t i)
+const redisReply *ioq_rep_at(const redisReply *r, size_t i)
 {
 	if(r != NULL && r->type == REDIS_REPLY_ARRAY && i < r->elements) {
 		return r->element[i];
@@ -95,19 +73,27 @@ static const redisReply *rep_at(const redisReply *r, size_t i)
 	return NULL;
 }
 
-static size_t rep_count(const redisReply *r)
+size_t ioq_rep_count(const redisReply *r)
 {
 	return r != NULL && r->type == REDIS_REPLY_ARRAY ? r->elements : 0;
 }
 
-static bool rep_is(const redisReply *r, const char *word)
+bool ioq_rep_is(const redisReply *r, const char *word)
 {
-	return cpm_pl_eq(rep_pl(r), cpm_pl_str(word));
+	return cpm_pl_eq(ioq_rep_pl(r), cpm_pl_str(word));
 }
 
-static int bad_reply(struct io_queue *q)
+int ioq_bad_reply(struct io_queue *q)
 {
 	q->error = "a script gave an answer of an unknown shape";
+	return CPM_EPROTO;
+}
+
+/* Nothing was asked of the store. */
+static int out_of_bounds(struct io_queue *q)
+{
+	ioq_begin(q);
+	q->error = "a count over its bound";
 	return CPM_EPROTO;
 }
 
@@ -155,31 +141,30 @@ const char *io_queue_error(const struct io_queue *q)
 	return q->error != NULL ? q->error : io_redis_error(q->redis);
 }
 
-static struct cpm_pl prefix_of(const struct io_queue *q)
+struct cpm_pl ioq_prefix_of(const struct io_queue *q)
 {
 	return cpm_pl(q->prefix, q->prefix_len);
 }
 
-/* A new call: what the last one lent is taken back. */
-static void begin(struct io_queue *q)
+void ioq_begin(struct io_queue *q)
 {
 	io_redis_reply_free(&q->reply);
 	q->error = NULL;
 }
 
-static int run(struct io_queue *q, enum cpm_script script,
-		const struct cpm_queue_keys *k, const struct args *a)
+int ioq_run(struct io_queue *q, enum cpm_script script,
+		const struct cpm_queue_keys *k, const struct ioq_args *a)
 {
-	begin(q);
+	ioq_begin(q);
 	return io_redis_eval(
 			q->redis, script, k->key, k->count, a->v, a->n, &q->reply);
 }
 
-static int keys_of(struct io_queue *q, struct cpm_queue_keys *k,
-		struct cpm_pl aor, struct cpm_pl id)
+int ioq_keys_of(struct io_queue *q, struct cpm_queue_keys *k, struct cpm_pl aor,
+		struct cpm_pl id)
 {
-	if(cpm_queue_keys_init(k, prefix_of(q), aor, id) != CPM_OK) {
-		begin(q);
+	if(cpm_queue_keys_init(k, ioq_prefix_of(q), aor, id) != CPM_OK) {
+		ioq_begin(q);
 		q->error = "address or id over its bound";
 		return CPM_EPROTO;
 	}
@@ -190,8 +175,45 @@ int io_queue_ping(struct io_queue *q)
 {
 	struct cpm_pl argv[1] = {CPM_PL_LIT("PING")};
 
-	begin(q);
+	ioq_begin(q);
 	return io_redis_command(q->redis, 1, argv, &q->reply);
+}
+
+int io_queue_survey(struct io_queue *q, struct io_redis_server *servers,
+		size_t cap, size_t *n_r)
+{
+	ioq_begin(q);
+	return io_redis_survey(q->redis, servers, cap, n_r);
+}
+
+int ioq_gather(struct io_queue *q, size_t n)
+{
+	redisReply *all;
+	size_t i;
+	int rc;
+
+	ioq_begin(q);
+	all = calloc(1, sizeof(*all));
+	if(all != NULL) {
+		all->type = REDIS_REPLY_ARRAY;
+		all->element = calloc(n > 0 ? n : 1, sizeof(redisReply *));
+	}
+	if(all == NULL || all->element == NULL) {
+		/* the answers that are not fetched are the connection's to drop */
+		free(all);
+		q->error = "no memory";
+		return CPM_ENOMEM;
+	}
+	q->reply = all;
+	for(i = 0; i < n; i++) {
+		rc = io_redis_get(q->redis, &all->element[i]);
+		if(rc != CPM_OK) {
+			io_redis_reply_free(&q->reply);
+			return rc;
+		}
+		all->elements = i + 1;
+	}
+	return CPM_OK;
 }
 
 /* ---------------------------------------------------------------- write */
@@ -210,50 +232,59 @@ int io_queue_put(struct io_queue *q, const struct cpm_put *put,
 			{"conflict", CPM_PUT_CONFLICT},
 			{"full-messages", CPM_PUT_FULL_MESSAGES},
 			{"full-bytes", CPM_PUT_FULL_BYTES},
+			{"full-sender", CPM_PUT_FULL_SENDER},
 	};
 	struct cpm_queue_keys k;
-	struct args a;
+	struct ioq_args a;
 	struct cpm_put_result res;
+	char tag[CPM_SENDER_TAG_LEN];
 	size_t i;
 	int rc;
 
-	rc = keys_of(q, &k, put->aor, put->id);
+	rc = ioq_keys_of(q, &k, put->aor, put->id);
 	if(rc != CPM_OK) {
 		return rc;
 	}
-	args_init(&a, q, put->aor);
-	arg_pl(&a, put->id);
-	arg_pl(&a, put->blob);
-	arg_u64(&a, put->expires_ms);
-	arg_u64(&a, put->max_messages);
-	arg_u64(&a, put->max_bytes);
-	arg_u64(&a, put->check_in_ms);
-	arg_u64(&a, put->deferred ? 1 : 0);
-	rc = run(q, CPM_SCRIPT_PUT, &k, &a);
+	ioq_args_init(&a, q, put->aor);
+	ioq_arg_pl(&a, put->id);
+	ioq_arg_pl(&a, put->blob);
+	ioq_arg_u64(&a, put->expires_ms);
+	ioq_arg_u64(&a, put->max_messages);
+	ioq_arg_u64(&a, put->max_bytes);
+	ioq_arg_u64(&a, put->check_in_ms);
+	ioq_arg_u64(&a, put->deferred ? 1 : 0);
+	ioq_arg_pl(&a, cpm_queue_sender_tag(put->sender, tag));
+	ioq_arg_u64(&a, put->max_per_sender);
+	ioq_arg_u64(&a, put->drop_oldest ? 1 : 0);
+	ioq_begin(q);
+	rc = io_redis_eval_durable(
+			q->redis, CPM_SCRIPT_PUT, k.key, k.count, a.v, a.n, &q->reply);
 	if(rc != CPM_OK) {
 		return rc;
 	}
-	if(!rep_u64(rep_at(q->reply, 1), &res.messages)
-			|| !rep_u64(rep_at(q->reply, 2), &res.bytes)) {
-		return bad_reply(q);
+	if(!ioq_rep_u64(ioq_rep_at(q->reply, 1), &res.messages)
+			|| !ioq_rep_u64(ioq_rep_at(q->reply, 2), &res.bytes)
+			|| !ioq_rep_u64(ioq_rep_at(q->reply, 3), &res.dropped)) {
+		return ioq_bad_reply(q);
 	}
 	for(i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
-		if(rep_is(rep_at(q->reply, 0), statuses[i].word)) {
+		if(ioq_rep_is(ioq_rep_at(q->reply, 0), statuses[i].word)) {
 			res.status = statuses[i].status;
 			*r_r = res;
 			return CPM_OK;
 		}
 	}
-	return bad_reply(q);
+	return ioq_bad_reply(q);
 }
 
-/* {'ok', attempt, blob} */
-static bool leased_of(const redisReply *r, struct cpm_lease *lease)
+/* attempt and blob, from element i on */
+static bool leased_of(const redisReply *r, size_t i, struct cpm_lease *lease)
 {
 	uint64_t attempt;
 
-	if(!rep_is(rep_at(r, 0), "ok") || !rep_u64(rep_at(r, 1), &attempt)
-			|| cpm_msg_decode(rep_pl(rep_at(r, 2)), &lease->msg, NULL)
+	if(!ioq_rep_u64(ioq_rep_at(r, i), &attempt)
+			|| cpm_msg_decode(
+					   ioq_rep_pl(ioq_rep_at(r, i + 1)), &lease->msg, NULL)
 					   != CPM_OK) {
 		return false;
 	}
@@ -262,43 +293,128 @@ static bool leased_of(const redisReply *r, struct cpm_lease *lease)
 	return true;
 }
 
+/* {'ok', seq, attempt, blob, seq, attempt, blob...} */
+static int leases_of(struct io_queue *q, size_t max, struct cpm_lease *leases_r,
+		size_t *count_r)
+{
+	size_t n = ioq_rep_count(q->reply);
+	size_t i;
+
+	if(n < 4 || n % 3 != 1 || n / 3 > max) {
+		return ioq_bad_reply(q);
+	}
+	n /= 3;
+	for(i = 0; i < n; i++) {
+		memset(&leases_r[i], 0, sizeof(leases_r[i]));
+		if(!ioq_rep_u64(ioq_rep_at(q->reply, 1 + 3 * i), &leases_r[i].seq)
+				|| !leased_of(q->reply, 2 + 3 * i, &leases_r[i])) {
+			/* one that cannot be read does not take those before it along:
+			 * it is the first when the next ones are asked for */
+			if(i == 0) {
+				return ioq_bad_reply(q);
+			}
+			break;
+		}
+	}
+	*count_r = i;
+	return CPM_OK;
+}
+
+int io_queue_lease_many(struct io_queue *q, const struct cpm_lease_ask *ask,
+		struct cpm_lease *leases_r, size_t *count_r)
+{
+	struct cpm_queue_keys k;
+	struct ioq_args a;
+	struct cpm_lease none;
+	int rc;
+
+	if(ask->max_messages == 0 || ask->max_messages > CPM_LEASE_MAX) {
+		return out_of_bounds(q);
+	}
+	rc = ioq_keys_of(q, &k, ask->aor, CPM_PL_NULL);
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	ioq_args_init(&a, q, ask->aor);
+	ioq_arg_pl(&a, ask->token);
+	ioq_arg_u64(&a, ask->lease_ms);
+	ioq_arg_u64(&a, (uint64_t)ask->force);
+	ioq_arg_u64(&a, ask->age_ms);
+	ioq_arg_u64(&a, ask->max_messages);
+	ioq_arg_u64(&a, ask->max_bytes);
+	ioq_arg_u64(&a, ask->after);
+	rc = ioq_run(q, CPM_SCRIPT_LEASE, &k, &a);
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	if(ioq_rep_is(ioq_rep_at(q->reply, 0), "ok")) {
+		return leases_of(q, ask->max_messages, leases_r, count_r);
+	}
+	memset(&none, 0, sizeof(none));
+	if(ioq_rep_is(ioq_rep_at(q->reply, 0), "empty")) {
+		none.status = CPM_LEASE_EMPTY;
+	} else if(ioq_rep_is(ioq_rep_at(q->reply, 0), "none")) {
+		none.status = CPM_LEASE_NONE;
+	} else if(ioq_rep_is(ioq_rep_at(q->reply, 0), "wait")
+			  && ioq_rep_u64(ioq_rep_at(q->reply, 1), &none.wait_ms)) {
+		none.status = CPM_LEASE_WAIT;
+	} else if(ioq_rep_is(ioq_rep_at(q->reply, 0), "busy")
+			  && ioq_rep_u64(ioq_rep_at(q->reply, 1), &none.wait_ms)) {
+		none.status = CPM_LEASE_BUSY;
+	} else {
+		return ioq_bad_reply(q);
+	}
+	leases_r[0] = none;
+	*count_r = 0;
+	return CPM_OK;
+}
+
 int io_queue_lease(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
 		uint64_t lease_ms, enum cpm_lease_force force, uint64_t age_ms,
 		struct cpm_lease *lease_r)
 {
+	struct cpm_lease_ask ask = {aor, token, lease_ms, force, age_ms, 1, 0, 0};
+	size_t count;
+
+	return io_queue_lease_many(q, &ask, lease_r, &count);
+}
+
+int io_queue_extend(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
+		uint64_t lease_ms, const struct cpm_pl *ids, size_t count, bool *lost_r)
+{
 	struct cpm_queue_keys k;
-	struct args a;
-	struct cpm_lease lease;
+	struct ioq_args a;
+	size_t i, j;
 	int rc;
 
-	rc = keys_of(q, &k, aor, CPM_PL_NULL);
+	if(count > CPM_LEASE_MAX) {
+		return out_of_bounds(q);
+	}
+	rc = ioq_keys_of(q, &k, aor, CPM_PL_NULL);
 	if(rc != CPM_OK) {
 		return rc;
 	}
-	args_init(&a, q, aor);
-	arg_pl(&a, token);
-	arg_u64(&a, lease_ms);
-	arg_u64(&a, (uint64_t)force);
-	arg_u64(&a, age_ms);
-	rc = run(q, CPM_SCRIPT_LEASE, &k, &a);
+	ioq_args_init(&a, q, aor);
+	ioq_arg_pl(&a, token);
+	ioq_arg_u64(&a, lease_ms);
+	for(i = 0; i < count; i++) {
+		ioq_arg_pl(&a, ids[i]);
+	}
+	rc = ioq_run(q, CPM_SCRIPT_EXTEND, &k, &a);
 	if(rc != CPM_OK) {
 		return rc;
 	}
-	memset(&lease, 0, sizeof(lease));
-	if(rep_is(rep_at(q->reply, 0), "empty")) {
-		lease.status = CPM_LEASE_EMPTY;
-	} else if(rep_is(rep_at(q->reply, 0), "none")) {
-		lease.status = CPM_LEASE_NONE;
-	} else if(rep_is(rep_at(q->reply, 0), "wait")
-			  && rep_u64(rep_at(q->reply, 1), &lease.wait_ms)) {
-		lease.status = CPM_LEASE_WAIT;
-	} else if(rep_is(rep_at(q->reply, 0), "busy")
-			  && rep_u64(rep_at(q->reply, 1), &lease.wait_ms)) {
-		lease.status = CPM_LEASE_BUSY;
-	} else if(!leased_of(q->reply, &lease)) {
-		return bad_reply(q);
+	if(q->reply->type != REDIS_REPLY_ARRAY) {
+		return ioq_bad_reply(q);
 	}
-	*lease_r = lease;
+	for(i = 0; i < count; i++) {
+		lost_r[i] = false;
+		for(j = 0; j < ioq_rep_count(q->reply); j++) {
+			lost_r[i] =
+					lost_r[i]
+					|| cpm_pl_eq(ids[i], ioq_rep_pl(ioq_rep_at(q->reply, j)));
+		}
+	}
 	return CPM_OK;
 }
 
@@ -306,495 +422,349 @@ int io_queue_renew(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
 		struct cpm_pl id, uint64_t lease_ms, struct cpm_lease *lease_r)
 {
 	struct cpm_queue_keys k;
-	struct args a;
+	struct ioq_args a;
 	struct cpm_lease lease;
 	int rc;
 
-	rc = keys_of(q, &k, aor, CPM_PL_NULL);
+	rc = ioq_keys_of(q, &k, aor, CPM_PL_NULL);
 	if(rc != CPM_OK) {
 		return rc;
 	}
-	args_init(&a, q, aor);
-	arg_pl(&a, token);
-	arg_pl(&a, id);
-	arg_u64(&a, lease_ms);
-	rc = run(q, CPM_SCRIPT_RENEW, &k, &a);
+	ioq_args_init(&a, q, aor);
+	ioq_arg_pl(&a, token);
+	ioq_arg_pl(&a, id);
+	ioq_arg_u64(&a, lease_ms);
+	rc = ioq_run(q, CPM_SCRIPT_RENEW, &k, &a);
 	if(rc != CPM_OK) {
 		return rc;
 	}
-	if(rep_is(rep_at(q->reply, 0), "lost")) {
+	if(ioq_rep_is(ioq_rep_at(q->reply, 0), "lost")) {
 		return CPM_ENOENT;
 	}
 	memset(&lease, 0, sizeof(lease));
-	if(!leased_of(q->reply, &lease)) {
-		return bad_reply(q);
+	if(!ioq_rep_is(ioq_rep_at(q->reply, 0), "ok")
+			|| !leased_of(q->reply, 1, &lease)) {
+		return ioq_bad_reply(q);
 	}
 	*lease_r = lease;
 	return CPM_OK;
 }
 
-int io_queue_settle(struct io_queue *q, const struct cpm_settle *settle)
+static void settle_args(const struct io_queue *q, const struct cpm_settle *s,
+		struct ioq_args *a)
 {
 	static const char *const hows[] = {
 			[CPM_SETTLE_DELIVERED] = "delivered",
 			[CPM_SETTLE_RETRY] = "retry",
 			[CPM_SETTLE_DEAD] = "dead",
 			[CPM_SETTLE_DEFER] = "defer",
+			[CPM_SETTLE_UNSENT] = "unsent",
 	};
-	struct cpm_queue_keys k;
-	struct args a;
-	char fail_class = (char)settle->fail_class;
-	uint64_t yes;
-	int rc;
+	char fail_class = s->fail_class != 0 ? (char)s->fail_class : '-';
 
-	rc = keys_of(q, &k, settle->aor, settle->id);
-	if(rc != CPM_OK) {
-		return rc;
+	ioq_args_init(a, q, s->aor);
+	ioq_arg_pl(a, s->token);
+	ioq_arg_pl(a, s->id);
+	ioq_arg_pl(a, cpm_pl_str(hows[s->how]));
+	ioq_arg_u64(a, s->retry_in_ms);
+	/* one letter, by value: the arguments outlive this call */
+	if(a->n < IOQ_ARGS_MAX) {
+		a->digits[a->n][0] = fail_class;
+		ioq_arg_pl(a, cpm_pl(a->digits[a->n], 1));
 	}
-	if(fail_class == 0) {
-		fail_class = '-';
-	}
-	args_init(&a, q, settle->aor);
-	arg_pl(&a, settle->token);
-	arg_pl(&a, settle->id);
-	arg_pl(&a, cpm_pl_str(hows[settle->how]));
-	arg_u64(&a, settle->retry_in_ms);
-	arg_pl(&a, cpm_pl(&fail_class, 1));
-	arg_pl(&a, settle->error);
+	ioq_arg_pl(a, s->error);
 	/* Redis refuses a life of 0 ms */
-	arg_u64(&a, settle->dedup_ms > 0 ? settle->dedup_ms : 1);
-	rc = run(q, CPM_SCRIPT_SETTLE, &k, &a);
-	if(rc != CPM_OK) {
-		return rc;
-	}
-	if(!rep_u64(q->reply, &yes)) {
-		return bad_reply(q);
+	ioq_arg_u64(a, s->dedup_ms > 0 ? s->dedup_ms : 1);
+}
+
+static int settled_of(struct io_queue *q, const redisReply *reply)
+{
+	uint64_t yes;
+
+	if(!ioq_rep_u64(reply, &yes)) {
+		return ioq_bad_reply(q);
 	}
 	return yes == 1 ? CPM_OK : CPM_ENOENT;
+}
+
+int io_queue_settle(struct io_queue *q, const struct cpm_settle *settle)
+{
+	struct cpm_queue_keys k;
+	struct ioq_args a;
+	int rc;
+
+	rc = ioq_keys_of(q, &k, settle->aor, settle->id);
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	settle_args(q, settle, &a);
+	rc = ioq_run(q, CPM_SCRIPT_SETTLE, &k, &a);
+	return rc == CPM_OK ? settled_of(q, q->reply) : rc;
+}
+
+int io_queue_settle_many(struct io_queue *q, const struct cpm_settle *settles,
+		size_t count, int *rcs_r)
+{
+	struct cpm_queue_keys k;
+	struct ioq_args a;
+	size_t i;
+	int rc;
+
+	ioq_begin(q);
+	/* before anything is on its way: see io_queue_claim */
+	for(i = 0; i < count; i++) {
+		rc = ioq_keys_of(q, &k, settles[i].aor, settles[i].id);
+		if(rc != CPM_OK) {
+			return rc;
+		}
+	}
+	for(i = 0; i < count; i++) {
+		(void)cpm_queue_keys_init(
+				&k, ioq_prefix_of(q), settles[i].aor, settles[i].id);
+		settle_args(q, &settles[i], &a);
+		rc = io_redis_eval_add(
+				q->redis, CPM_SCRIPT_SETTLE, k.key, k.count, a.v, a.n);
+		if(rc != CPM_OK) {
+			return rc;
+		}
+	}
+	rc = ioq_gather(q, count);
+	for(i = 0; rc == CPM_OK && i < count; i++) {
+		rcs_r[i] = settled_of(q, q->reply->element[i]);
+	}
+	return rc;
 }
 
 int io_queue_release(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
 		struct cpm_pl unsent_id, uint64_t wake_in_ms)
 {
 	struct cpm_queue_keys k;
-	struct args a;
+	struct ioq_args a;
 	int rc;
 
-	rc = keys_of(q, &k, aor, CPM_PL_NULL);
+	rc = ioq_keys_of(q, &k, aor, CPM_PL_NULL);
 	if(rc != CPM_OK) {
 		return rc;
 	}
-	args_init(&a, q, aor);
-	arg_word(&a, token);
-	arg_word(&a, unsent_id);
-	arg_u64(&a, wake_in_ms);
-	return run(q, CPM_SCRIPT_RELEASE, &k, &a);
+	ioq_args_init(&a, q, aor);
+	ioq_arg_word(&a, token);
+	ioq_arg_word(&a, unsent_id);
+	ioq_arg_u64(&a, wake_in_ms);
+	return ioq_run(q, CPM_SCRIPT_RELEASE, &k, &a);
 }
 
-int io_queue_claim(struct io_queue *q, unsigned shard, uint64_t claim_ms,
-		size_t limit, struct cpm_pl *users_r, size_t *count_r)
+/* ------------------------------------------- by user or operator */
+
+/* A script that answers 1 done, 0 no such message, 2 on its way. */
+static int done_of(struct io_queue *q)
+{
+	uint64_t v;
+
+	if(!ioq_rep_u64(q->reply, &v) || v > 2) {
+		return ioq_bad_reply(q);
+	}
+	return v == 1 ? CPM_OK : v == 0 ? CPM_ENOENT : CPM_EEXIST;
+}
+
+int io_queue_turn(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
+		enum cpm_state to, struct cpm_pl token)
 {
 	struct cpm_queue_keys k;
-	struct args a;
-	size_t i;
-	int rc;
-
-	if(cpm_queue_keys_shard(&k, prefix_of(q), shard) != CPM_OK) {
-		return bad_reply(q);
-	}
-	args_init(&a, q, CPM_PL_NULL);
-	arg_u64(&a, limit < IO_QUEUE_PAGE_MAX ? limit : IO_QUEUE_PAGE_MAX);
-	arg_u64(&a, claim_ms);
-	rc = run(q, CPM_SCRIPT_CLAIM, &k, &a);
-	if(rc != CPM_OK) {
-		return rc;
-	}
-	if(rep_count(q->reply) > limit) {
-		return bad_reply(q);
-	}
-	for(i = 0; i < rep_count(q->reply); i++) {
-		users_r[i] = rep_pl(q->reply->element[i]);
-	}
-	*count_r = i;
-	return CPM_OK;
-}
-
-int io_queue_expired(struct io_queue *q, unsigned shard, struct cpm_msg *msg_r)
-{
-	struct cpm_queue_keys k;
-	struct cpm_pl argv[2];
-	struct cpm_pl blob;
-	int rc;
-
-	if(cpm_queue_keys_shard(&k, prefix_of(q), shard) != CPM_OK) {
-		return bad_reply(q);
-	}
-	argv[0] = CPM_PL_LIT("LPOP");
-	argv[1] = k.key[CPM_KEY_EXPIRED];
-	begin(q);
-	rc = io_redis_command(q->redis, 2, argv, &q->reply);
-	if(rc != CPM_OK) {
-		return rc;
-	}
-	if(q->reply->type == REDIS_REPLY_NIL) {
-		return CPM_ENOENT;
-	}
-	blob = rep_pl(q->reply);
-	(void)cpm_pl_cut(&blob, '\n');
-	return cpm_msg_decode(blob, msg_r, NULL) == CPM_OK ? CPM_OK : bad_reply(q);
-}
-
-/* ----------------------------------------------------------------- read */
-
-static bool stat_of(const redisReply *r, struct cpm_queue_stat *stat_r)
-{
-	struct cpm_queue_stat s;
-
-	if(!rep_u64(rep_at(r, 0), &s.messages) || !rep_u64(rep_at(r, 1), &s.bytes)
-			|| !rep_u64(rep_at(r, 2), &s.oldest_ms)
-			|| !rep_u64(rep_at(r, 3), &s.newest_ms)
-			|| !rep_u64(rep_at(r, 4), &s.queued)
-			|| !rep_u64(rep_at(r, 5), &s.leased)
-			|| !rep_u64(rep_at(r, 6), &s.held)
-			|| !rep_u64(rep_at(r, 7), &s.dead)) {
-		return false;
-	}
-	*stat_r = s;
-	return true;
-}
-
-int io_queue_stat(
-		struct io_queue *q, struct cpm_pl aor, struct cpm_queue_stat *stat_r)
-{
-	struct cpm_queue_stat s;
-	int rc;
-
-	rc = io_queue_stats(q, &aor, 1, &s);
-	if(rc != CPM_OK) {
-		return rc;
-	}
-	if(s.messages == 0) {
-		return CPM_ENOENT;
-	}
-	*stat_r = s;
-	return CPM_OK;
-}
-
-int io_queue_stats(struct io_queue *q, const struct cpm_pl *users, size_t count,
-		struct cpm_queue_stat *stats_r)
-{
-	struct cpm_queue_keys k;
-	struct redisReply *reply;
-	struct args a;
-	size_t i;
-	int rc;
-
-	/* the names may be borrowed from the reply of io_queue_users: it is kept
-	 * here, and each answer is read and freed at once */
-	q->error = NULL;
-	for(i = 0; i < count; i++) {
-		if(cpm_queue_keys_init(&k, prefix_of(q), users[i], CPM_PL_NULL)
-				!= CPM_OK) {
-			return bad_reply(q);
-		}
-	}
-	for(i = 0; i < count; i++) {
-		(void)cpm_queue_keys_init(&k, prefix_of(q), users[i], CPM_PL_NULL);
-		args_init(&a, q, users[i]);
-		rc = io_redis_eval_add(
-				q->redis, CPM_SCRIPT_STAT, k.key, k.count, a.v, a.n);
-		if(rc != CPM_OK) {
-			return rc;
-		}
-	}
-	for(i = 0; i < count; i++) {
-		reply = NULL;
-		rc = io_redis_get(q->redis, &reply);
-		if(rc != CPM_OK) {
-			return rc;
-		}
-		if(!stat_of(reply, &stats_r[i])) {
-			memset(&stats_r[i], 0, sizeof(stats_r[i]));
-		}
-		io_redis_reply_free(&reply);
-	}
-	return CPM_OK;
-}
-
-/* One shard's users behind `after`: a page of names. */
-static int users_page(struct io_queue *q, unsigned shard, struct cpm_pl after,
-		struct cpm_pl prefix, size_t limit)
-{
-	struct cpm_queue_keys k;
-	struct cpm_pl argv[7];
-	struct cpm_wr w;
-	char min[CPM_AOR_MAX + 2];
-	char max[CPM_AOR_MAX + 2];
-	char digits[24];
-
-	if(after.n > CPM_AOR_MAX || prefix.n > CPM_AOR_MAX
-			|| cpm_queue_keys_shard(&k, prefix_of(q), shard) != CPM_OK) {
-		return bad_reply(q);
-	}
-	argv[0] = CPM_PL_LIT("ZRANGEBYLEX");
-	argv[1] = k.key[CPM_KEY_USERS];
-	cpm_wr_init(&w, min, sizeof(min));
-	if(after.n > 0 && cpm_pl_cmp(after, prefix) >= 0) {
-		cpm_wr_chr(&w, '(');
-		cpm_wr_pl_put(&w, after);
-	} else if(prefix.n > 0) {
-		cpm_wr_chr(&w, '[');
-		cpm_wr_pl_put(&w, prefix);
-	} else {
-		cpm_wr_chr(&w, '-');
-	}
-	argv[2] = cpm_wr_pl(&w);
-	cpm_wr_init(&w, max, sizeof(max));
-	if(prefix.n > 0) {
-		/* an address is ASCII: nothing that starts so sorts behind 0xff */
-		cpm_wr_chr(&w, '(');
-		cpm_wr_pl_put(&w, prefix);
-		cpm_wr_chr(&w, (char)0xff);
-	} else {
-		cpm_wr_chr(&w, '+');
-	}
-	argv[3] = cpm_wr_pl(&w);
-	argv[4] = CPM_PL_LIT("LIMIT");
-	argv[5] = CPM_PL_LIT("0");
-	cpm_wr_init(&w, digits, sizeof(digits));
-	cpm_wr_u64(&w, limit);
-	argv[6] = cpm_wr_pl(&w);
-	return io_redis_command_add(q->redis, 7, argv);
-}
-
-/* Names outlive the reply that brought them only if all replies are kept:
- * they are gathered under one array reply that q owns. */
-static int users_keep(struct io_queue *q, struct redisReply **parts, size_t n)
-{
-	redisReply *all = calloc(1, sizeof(*all));
-	size_t i;
-
-	if(all != NULL) {
-		all->type = REDIS_REPLY_ARRAY;
-		all->element = calloc(n, sizeof(redisReply *));
-	}
-	if(all == NULL || all->element == NULL) {
-		for(i = 0; i < n; i++) {
-			io_redis_reply_free(&parts[i]);
-		}
-		free(all);
-		q->error = "no memory";
-		return CPM_ENOMEM;
-	}
-	all->elements = n;
-	for(i = 0; i < n; i++) {
-		all->element[i] = parts[i];
-		parts[i] = NULL;
-	}
-	q->reply = all;
-	return CPM_OK;
-}
-
-int io_queue_users(struct io_queue *q, unsigned *shard, struct cpm_pl after,
-		struct cpm_pl prefix, size_t limit, struct cpm_pl *users_r,
-		size_t *count_r)
-{
-	struct redisReply *parts[CPM_QUEUE_SHARDS] = {NULL};
-	char after_copy[CPM_AOR_MAX];
-	char prefix_copy[CPM_AOR_MAX];
-	unsigned first = *shard;
-	size_t n, i, j;
-	int rc = CPM_OK;
-
-	if(first >= CPM_QUEUE_SHARDS || limit == 0 || after.n > CPM_AOR_MAX
-			|| prefix.n > CPM_AOR_MAX) {
-		*count_r = 0;
-		return first >= CPM_QUEUE_SHARDS ? CPM_OK : bad_reply(q);
-	}
-	/* the cursor may be borrowed from the last page */
-	after = cpm_pl(
-			memcpy(after_copy, after.n ? after.p : "", after.n), after.n);
-	prefix = cpm_pl(
-			memcpy(prefix_copy, prefix.n ? prefix.p : "", prefix.n), prefix.n);
-	begin(q);
-	/* all shards that are left in one round trip: most are short */
-	for(i = first; i < CPM_QUEUE_SHARDS; i++) {
-		rc = users_page(q, (unsigned)i, i == first ? after : CPM_PL_NULL,
-				prefix, limit);
-		if(rc != CPM_OK) {
-			return rc;
-		}
-	}
-	n = CPM_QUEUE_SHARDS - first;
-	for(i = 0; i < n && rc == CPM_OK; i++) {
-		rc = io_redis_get(q->redis, &parts[i]);
-	}
-	if(rc != CPM_OK) {
-		for(i = 0; i < n; i++) {
-			io_redis_reply_free(&parts[i]);
-		}
-		return rc;
-	}
-	rc = users_keep(q, parts, n);
-	if(rc != CPM_OK) {
-		return rc;
-	}
-	*count_r = 0;
-	for(i = 0; i < n; i++) {
-		for(j = 0; j < rep_count(q->reply->element[i]); j++) {
-			users_r[*count_r] = rep_pl(q->reply->element[i]->element[j]);
-			(*count_r)++;
-			if(*count_r == limit) {
-				*shard = first + (unsigned)i;
-				return CPM_OK;
-			}
-		}
-	}
-	*shard = CPM_QUEUE_SHARDS;
-	return CPM_OK;
-}
-
-/* {seq, state, attempts, due, error, blob or envelope} */
-static bool item_of(const redisReply *r, struct cpm_queue_item *item_r)
-{
-	struct cpm_queue_item item;
-	struct cpm_pl state = rep_pl(rep_at(r, 1));
-	uint64_t attempts;
-
-	memset(&item, 0, sizeof(item));
-	if(!rep_u64(rep_at(r, 0), &item.seq) || state.n != 1
-			|| !rep_u64(rep_at(r, 2), &attempts)
-			|| !rep_u64(rep_at(r, 3), &item.next_attempt_ms)
-			|| cpm_msg_decode(rep_pl(rep_at(r, 5)), &item.msg, NULL)
-					   != CPM_OK) {
-		return false;
-	}
-	item.state = (enum cpm_state)state.p[0];
-	item.attempts = attempts < 1000000 ? (unsigned)attempts : 1000000;
-	item.last_error = rep_pl(rep_at(r, 4));
-	*item_r = item;
-	return true;
-}
-
-int io_queue_list(struct io_queue *q, struct cpm_pl aor, uint64_t after,
-		size_t limit, char state, struct cpm_queue_item *items_r,
-		size_t *count_r, uint64_t *next_r)
-{
-	struct cpm_queue_keys k;
-	struct args a;
-	uint64_t messages, next;
-	size_t i, n;
-	int rc;
-
-	rc = keys_of(q, &k, aor, CPM_PL_NULL);
-	if(rc != CPM_OK) {
-		return rc;
-	}
-	if(limit > IO_QUEUE_PAGE_MAX) {
-		limit = IO_QUEUE_PAGE_MAX;
-	}
-	args_init(&a, q, aor);
-	arg_u64(&a, after);
-	arg_u64(&a, limit);
-	arg_word(&a, cpm_pl(&state, state != 0 ? 1 : 0));
-	rc = run(q, CPM_SCRIPT_LIST, &k, &a);
-	if(rc != CPM_OK) {
-		return rc;
-	}
-	n = rep_count(q->reply);
-	if(n < 2 || n - 2 > limit || !rep_u64(rep_at(q->reply, 0), &messages)
-			|| !rep_u64(rep_at(q->reply, 1), &next)) {
-		return bad_reply(q);
-	}
-	if(messages == 0) {
-		return CPM_ENOENT;
-	}
-	for(i = 2; i < n; i++) {
-		if(!item_of(rep_at(q->reply, i), &items_r[i - 2])) {
-			return bad_reply(q);
-		}
-	}
-	*count_r = n - 2;
-	*next_r = next;
-	return CPM_OK;
-}
-
-int io_queue_get(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
-		bool body, struct cpm_queue_item *item_r)
-{
-	struct cpm_queue_keys k;
-	struct args a;
+	struct ioq_args a;
+	char state = (char)to;
 	int rc;
 
 	if(!cpm_msg_id_ok(id)) {
 		return CPM_ENOENT;
 	}
-	rc = keys_of(q, &k, aor, CPM_PL_NULL);
+	rc = ioq_keys_of(q, &k, aor, CPM_PL_NULL);
 	if(rc != CPM_OK) {
 		return rc;
 	}
-	args_init(&a, q, aor);
-	arg_pl(&a, id);
-	arg_u64(&a, body ? 1 : 0);
-	rc = run(q, CPM_SCRIPT_GET, &k, &a);
-	if(rc != CPM_OK) {
-		return rc;
-	}
-	if(q->reply->type == REDIS_REPLY_NIL) {
-		return CPM_ENOENT;
-	}
-	return item_of(q->reply, item_r) ? CPM_OK : bad_reply(q);
+	ioq_args_init(&a, q, aor);
+	ioq_arg_pl(&a, id);
+	ioq_arg_pl(&a, cpm_pl(&state, 1));
+	ioq_arg_word(&a, token);
+	rc = ioq_run(q, CPM_SCRIPT_TURN, &k, &a);
+	return rc == CPM_OK ? done_of(q) : rc;
 }
 
-int io_queue_totals(struct io_queue *q, struct io_queue_totals *totals_r)
+int io_queue_discard(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
+		uint64_t dedup_ms, enum cpm_job_kind job)
 {
-	struct io_queue_totals t = {0, 0, 0, 0};
 	struct cpm_queue_keys k;
-	struct redisReply *reply;
-	struct cpm_pl argv[4];
-	uint64_t v;
-	unsigned shard, part;
-	size_t argc;
+	struct ioq_args a;
+	char kind = (char)job;
 	int rc;
 
-	begin(q);
-	for(shard = 0; shard < CPM_QUEUE_SHARDS; shard++) {
-		(void)cpm_queue_keys_shard(&k, prefix_of(q), shard);
-		for(part = 0; part < 3; part++) {
-			argc = 2;
-			argv[0] = CPM_PL_LIT("ZCARD");
-			argv[1] = k.key[part == 0 ? CPM_KEY_USERS : CPM_KEY_DEAD];
-			if(part == 2) {
-				argc = 4;
-				argv[0] = CPM_PL_LIT("HMGET");
-				argv[1] = k.key[CPM_KEY_SUM];
-				argv[2] = CPM_PL_LIT("n");
-				argv[3] = CPM_PL_LIT("b");
-			}
-			rc = io_redis_command_add(q->redis, argc, argv);
-			if(rc != CPM_OK) {
-				return rc;
-			}
-		}
+	if(!cpm_msg_id_ok(id)) {
+		return CPM_ENOENT;
 	}
-	for(shard = 0; shard < CPM_QUEUE_SHARDS; shard++) {
-		for(part = 0; part < 3; part++) {
-			reply = NULL;
-			rc = io_redis_get(q->redis, &reply);
-			if(rc != CPM_OK) {
-				return rc;
-			}
-			if(part == 0 && rep_u64(reply, &v)) {
-				t.users += v;
-			} else if(part == 1 && rep_u64(reply, &v)) {
-				t.dead += v;
-			} else if(part == 2) {
-				t.messages += rep_u64(rep_at(reply, 0), &v) ? v : 0;
-				t.bytes += rep_u64(rep_at(reply, 1), &v) ? v : 0;
-			}
-			io_redis_reply_free(&reply);
-		}
+	rc = ioq_keys_of(q, &k, aor, id);
+	if(rc != CPM_OK) {
+		return rc;
 	}
-	*totals_r = t;
+	ioq_args_init(&a, q, aor);
+	ioq_arg_pl(&a, id);
+	/* Redis refuses a life of 0 ms */
+	ioq_arg_u64(&a, dedup_ms > 0 ? dedup_ms : 1);
+	ioq_arg_pl(&a, cpm_pl(&kind, 1));
+	rc = ioq_run(q, CPM_SCRIPT_DISCARD, &k, &a);
+	return rc == CPM_OK ? done_of(q) : rc;
+}
+
+int io_queue_purge(struct io_queue *q, struct cpm_pl aor, size_t limit,
+		uint64_t *upto, uint64_t *removed_r)
+{
+	struct cpm_queue_keys k;
+	struct ioq_args a;
+	uint64_t next, removed;
+	int rc;
+
+	if(limit == 0) {
+		return out_of_bounds(q);
+	}
+	rc = ioq_keys_of(q, &k, aor, CPM_PL_NULL);
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	ioq_args_init(&a, q, aor);
+	ioq_arg_u64(&a, limit);
+	ioq_arg_u64(&a, *upto);
+	rc = ioq_run(q, CPM_SCRIPT_PURGE, &k, &a);
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	if(!ioq_rep_u64(ioq_rep_at(q->reply, 0), &removed)
+			|| !ioq_rep_u64(ioq_rep_at(q->reply, 1), &next)) {
+		return ioq_bad_reply(q);
+	}
+	*upto = next;
+	*removed_r = removed;
 	return CPM_OK;
+}
+
+/* ----------------------------------------------------- the sweep */
+
+int io_queue_claim(struct io_queue *q, const unsigned *shards,
+		size_t shard_count, uint64_t claim_ms, size_t limit,
+		struct cpm_pl *users_r, size_t *count_r, uint64_t *left_r)
+{
+	struct cpm_queue_keys k;
+	struct ioq_args a;
+	const redisReply *r;
+	size_t i, j;
+	int rc;
+
+	ioq_begin(q);
+	if(limit > IO_QUEUE_PAGE_MAX) {
+		limit = IO_QUEUE_PAGE_MAX;
+	}
+	/* before anything is on its way: what is half of a pipeline would be taken
+	 * for the next one's */
+	for(i = 0; i < shard_count; i++) {
+		if(shards[i] >= CPM_QUEUE_SHARDS) {
+			return ioq_bad_reply(q);
+		}
+	}
+	for(i = 0; i < shard_count; i++) {
+		(void)cpm_queue_keys_shard(&k, ioq_prefix_of(q), shards[i]);
+		ioq_args_init(&a, q, CPM_PL_NULL);
+		ioq_arg_u64(&a, limit);
+		ioq_arg_u64(&a, claim_ms);
+		rc = io_redis_eval_add(
+				q->redis, CPM_SCRIPT_CLAIM, k.key, k.count, a.v, a.n);
+		if(rc != CPM_OK) {
+			return rc;
+		}
+	}
+	rc = ioq_gather(q, shard_count);
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	*count_r = 0;
+	for(i = 0; i < shard_count; i++) {
+		r = q->reply->element[i];
+		if(!ioq_rep_u64(ioq_rep_at(r, 0), &left_r[i])
+				|| ioq_rep_count(r) > limit + 1) {
+			return ioq_bad_reply(q);
+		}
+		for(j = 1; j < ioq_rep_count(r); j++) {
+			users_r[(*count_r)++] = ioq_rep_pl(ioq_rep_at(r, j));
+		}
+	}
+	return CPM_OK;
+}
+
+/* "<aor>\n<why>\n<id>\n<blob>" */
+static bool left_of(struct cpm_pl entry, struct cpm_left *left)
+{
+	struct cpm_pl why;
+
+	left->aor = cpm_pl_cut(&entry, '\n');
+	why = cpm_pl_cut(&entry, '\n');
+	left->id = cpm_pl_cut(&entry, '\n');
+	if(why.n != 1) {
+		return false;
+	}
+	left->why = (enum cpm_left_why)why.p[0];
+	left->readable = cpm_msg_decode(entry, &left->msg, NULL) == CPM_OK;
+	return true;
+}
+
+int io_queue_left(struct io_queue *q, unsigned shard, struct cpm_pl token,
+		size_t limit, uint64_t hold_ms, struct cpm_left *left_r,
+		size_t *count_r)
+{
+	struct cpm_queue_keys k;
+	struct ioq_args a;
+	size_t i, n;
+	int rc;
+
+	if(limit == 0
+			|| cpm_queue_keys_shard(&k, ioq_prefix_of(q), shard) != CPM_OK) {
+		return out_of_bounds(q);
+	}
+	ioq_args_init(&a, q, CPM_PL_NULL);
+	ioq_arg_pl(&a, token);
+	ioq_arg_pl(&a, CPM_PL_LIT("take"));
+	ioq_arg_u64(&a, limit);
+	ioq_arg_u64(&a, hold_ms);
+	rc = ioq_run(q, CPM_SCRIPT_REPORTED, &k, &a);
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	n = ioq_rep_count(q->reply);
+	if(q->reply->type != REDIS_REPLY_ARRAY || n > limit) {
+		return ioq_bad_reply(q);
+	}
+	for(i = 0; i < n; i++) {
+		memset(&left_r[i], 0, sizeof(left_r[i]));
+		if(!left_of(ioq_rep_pl(ioq_rep_at(q->reply, i)), &left_r[i])) {
+			return ioq_bad_reply(q);
+		}
+	}
+	*count_r = n;
+	return CPM_OK;
+}
+
+int io_queue_left_done(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
+		struct cpm_pl token, enum cpm_job_kind job)
+{
+	struct cpm_queue_keys k;
+	struct ioq_args a;
+	char kind = (char)job;
+	int rc;
+
+	rc = ioq_keys_of(q, &k, aor, CPM_PL_NULL);
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	ioq_args_init(&a, q, aor);
+	ioq_arg_pl(&a, token);
+	ioq_arg_pl(&a, CPM_PL_LIT("done"));
+	ioq_arg_pl(&a, id);
+	ioq_arg_pl(&a, cpm_pl(&kind, 1));
+	rc = ioq_run(q, CPM_SCRIPT_REPORTED, &k, &a);
+	return rc == CPM_OK ? done_of(q) : rc;
 }

@@ -37,6 +37,10 @@ const char *io_queue_error(const struct io_queue *q);
 
 int io_queue_ping(struct io_queue *q);
 
+/* As io_redis_survey. */
+int io_queue_survey(struct io_queue *q, struct io_redis_server *servers,
+		size_t cap, size_t *n_r);
+
 int io_queue_put(struct io_queue *q, const struct cpm_put *put,
 		struct cpm_put_result *r_r);
 
@@ -46,6 +50,18 @@ int io_queue_lease(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
 		uint64_t lease_ms, enum cpm_lease_force force, uint64_t age_ms,
 		struct cpm_lease *lease_r);
 
+/* Several at once, in order, for a delivery that has many on their way.
+ * leases_r: array of max_messages. With *count_r 0, leases_r[0].status tells
+ * why. */
+int io_queue_lease_many(struct io_queue *q, const struct cpm_lease_ask *ask,
+		struct cpm_lease *leases_r, size_t *count_r);
+
+/* Holds up to CPM_LEASE_MAX leases, and the lock, for longer, without reading
+ * anything. lost_r[i]: the i-th is not ours any more. */
+int io_queue_extend(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
+		uint64_t lease_ms, const struct cpm_pl *ids, size_t count,
+		bool *lost_r);
+
 /* Holds the lease for longer, and reads its message again (status is
  * CPM_LEASE_OK). CPM_ENOENT: the lease is lost. */
 int io_queue_renew(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
@@ -54,20 +70,63 @@ int io_queue_renew(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
 /* CPM_ENOENT: the lease is lost, nothing changed. */
 int io_queue_settle(struct io_queue *q, const struct cpm_settle *settle);
 
+/* Several in one round trip. CPM_OK: rcs_r[i] is what io_queue_settle would
+ * have said of the i-th; else as it, of all of them. */
+int io_queue_settle_many(struct io_queue *q, const struct cpm_settle *settles,
+		size_t count, int *rcs_r);
+
 /* Gives the lock back (if it is ours), returns a message that was leased and
  * not sent (id may be empty), takes out what has expired, and plans the next
  * look. With an empty token: only the latter two. */
 int io_queue_release(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
 		struct cpm_pl unsent_id, uint64_t wake_in_ms);
 
-/* Users of a shard whose time to look has come; each is nobody else's for
- * claim_ms. At most limit (<= IO_QUEUE_PAGE_MAX). users_r: array of limit. */
-int io_queue_claim(struct io_queue *q, unsigned shard, uint64_t claim_ms,
-		size_t limit, struct cpm_pl *users_r, size_t *count_r);
+/* The user's or operator's word about a message that is not on its way: to is
+ * CPM_STATE_HELD, or CPM_STATE_QUEUED (from held, dead, or waiting: as new and
+ * at once). token: of the lease that the caller has on it; may be empty.
+ * CPM_ENOENT: there is no such message; CPM_EEXIST: it is on its way. */
+int io_queue_turn(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
+		enum cpm_state to, struct cpm_pl token);
 
-/* Next message that expired in a shard, for reporting; removes it from the
- * list. CPM_ENOENT: none. msg_r is borrowed. */
-int io_queue_expired(struct io_queue *q, unsigned shard, struct cpm_msg *msg_r);
+/* Takes one message out, whatever its state; job: and leaves this job in its
+ * place, in one step. CPM_ENOENT. */
+int io_queue_discard(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
+		uint64_t dedup_ms, enum cpm_job_kind job);
+
+/* Takes out a batch of at most limit messages, oldest first. *upto: 0 at the
+ * first call, then as it was left, until it is 0 again: what came after the
+ * first call stays. A late retransmission of what was purged is queued. */
+int io_queue_purge(struct io_queue *q, struct cpm_pl aor, size_t limit,
+		uint64_t *upto, uint64_t *removed_r);
+
+/* Users whose time to look has come, of several shards in one round trip; each
+ * is nobody else's for claim_ms. At most limit (<= IO_QUEUE_PAGE_MAX) of each
+ * shard: users_r has shard_count * limit elements. left_r[i]: how many
+ * messages of the i-th shard wait to be reported (io_queue_left). */
+int io_queue_claim(struct io_queue *q, const unsigned *shards,
+		size_t shard_count, uint64_t claim_ms, size_t limit,
+		struct cpm_pl *users_r, size_t *count_r, uint64_t *left_r);
+
+/* A message that left its queue without being delivered. */
+struct cpm_left
+{
+	struct cpm_pl aor;
+	struct cpm_pl id;
+	enum cpm_left_why why;
+	bool readable; /* msg is filled */
+	struct cpm_msg msg;
+};
+
+/* The oldest of a shard that wait to be reported, for hold_ms nobody else's
+ * than this token's. They stay until io_queue_left_done. */
+int io_queue_left(struct io_queue *q, unsigned shard, struct cpm_pl token,
+		size_t limit, uint64_t hold_ms, struct cpm_left *left_r,
+		size_t *count_r);
+
+/* The oldest of its shard is reported; job: what is to become of it.
+ * CPM_ENOENT: it was done already, or another process has them now. */
+int io_queue_left_done(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
+		struct cpm_pl token, enum cpm_job_kind job);
 
 /* CPM_ENOENT: nothing queued for this user. */
 int io_queue_stat(
@@ -97,10 +156,26 @@ int io_queue_list(struct io_queue *q, struct cpm_pl aor, uint64_t after,
 int io_queue_get(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
 		bool body, struct cpm_queue_item *item_r);
 
-/* Of all users: queues, messages, bytes, dead. */
+/* Dead letters of all users, as names "<aor> <id>"; the cursor is as that of
+ * io_queue_users, with a name. */
+int io_queue_dead(struct io_queue *q, unsigned *shard, struct cpm_pl after,
+		size_t limit, struct cpm_pl *names_r, size_t *count_r);
+
+/* The messages of such names, without bodies, in one round trip. found_r[i]:
+ * the i-th is still there. */
+int io_queue_items(struct io_queue *q, const struct cpm_pl *names, size_t count,
+		struct cpm_queue_item *items_r, bool *found_r);
+
+/* Jobs of all users, by shard and due time. Cursor: *shard, and of the last
+ * one due_ms and "<kind> <name>" (0 and empty to start). */
+int io_queue_jobs(struct io_queue *q, unsigned *shard, uint64_t after_ms,
+		struct cpm_pl after_name, size_t limit, struct cpm_job *jobs_r,
+		size_t *count_r);
+
+/* Of all users: queues, messages, bytes, dead letters, jobs. */
 struct io_queue_totals
 {
-	uint64_t users, messages, bytes, dead;
+	uint64_t users, messages, bytes, dead, jobs;
 };
 int io_queue_totals(struct io_queue *q, struct io_queue_totals *totals_r);
 

@@ -7,719 +7,337 @@
  */
 
 /*
- * io_redis.c - see io_redis.h.
+ * io_redis.c - see io_redis.h: which server gets a command, and what becomes
+ * of its answer. io_conn speaks with one server, io_sentinel and io_cluster
+ * know where it is.
  *
- * hiredis gives the protocol reader and the reply objects. The socket is ours
- * and non-blocking, for three things that hiredis' blocking context does not
- * give: one deadline over a whole call (its time-outs start anew with each
- * read and write), knowing whether a single byte of a command has left, and
- * MSG_NOSIGNAL (it uses write(), so a closed peer raises SIGPIPE).
- *
- * A call takes at most connect_timeout_ms (connect), and cmd_timeout_ms twice
- * (AUTH, SELECT and SCRIPT LOAD in one round trip; send and answer). A server
- * that accepts and then says nothing costs cmd_timeout_ms only once: the
- * command is not sent.
- *
- * BUGS: the resolver has time-outs of its own; a host name whose DNS server
- * is silent takes longer than connect_timeout_ms. Give an address.
+ * A command is encoded once, for the first server that is asked. A
+ * redirection says that it was not executed, so the same bytes go to the next
+ * one. (A script's SHA1 depends on its text alone, so it is the same there.)
  */
 
 #include "io_redis.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <hiredis/hiredis.h>
 
 #include "io_clock.h"
+#include "io_cluster.h"
+#include "io_conn.h"
+#include "io_sentinel.h"
+#include "io_slots.h"
 
 #define DEFAULT_CONNECT_TIMEOUT_MS 500
 #define DEFAULT_CMD_TIMEOUT_MS 250
 
-#define SHA_LEN 40
-#define ERROR_TEXT_MAX 60		  /* of what the server says */
-#define OUT_KEEP_MAX (256 * 1024) /* a larger buffer is given back */
-#define READ_CHUNK (16 * 1024)
-#define REPLY_BYTES_MAX \
-	(64 * 1024 * 1024) /* a page of the longest lists fits */
+#define AGAIN_MS 15			  /* between TRYAGAIN and the next try */
+#define ENTRIES_KEEP_MAX 1024 /* a longer table is given back */
+#define NO_SCRIPT CPM_SCRIPT_COUNT_
 
-/* What an answer that is waited for belongs to. */
-enum
+/* One command of a pipeline. */
+struct entry
 {
-	WANT_CALLER, /* handed out by io_redis_get */
-	WANT_LOAD,	 /* SCRIPT LOAD before a pipelined script, swallowed */
+	struct io_conn *c;
+	size_t at; /* its bytes in c->out */
+	size_t n;
+	unsigned slot;
+	enum cpm_script script; /* NO_SCRIPT: a plain command */
+	bool load;				/* the answer to a SCRIPT LOAD comes first */
+	bool is_read;			/* rc, and reply if that is CPM_OK, are there */
+	int rc;
+	redisReply *reply;
 };
 
 struct io_redis
 {
 	struct io_redis_conf conf;
-	int fd; /* -1: not connected */
-	redisReader *reader;
-	uint64_t rest_until_ms; /* breaker: no attempt before */
-	char sha[CPM_SCRIPT_COUNT_][SHA_LEN];
-
-	/* commands that are to be sent */
-	char *out;
-	size_t out_n;
-	size_t out_cap;
-	bool out_failed; /* no memory: the buffer lacks something */
+	struct io_conn one;			 /* one server, or Sentinel's master */
+	struct io_sentinel sentinel; /* topology Sentinel */
+	struct io_cluster *cluster;	 /* topology Cluster, else NULL */
+	struct io_buf call;			 /* the command of a single call */
+	struct io_buf pre;			 /* what goes in front of it */
 
 	/* the pipeline, between _add and the last _get */
-	unsigned char *want; /* an enum WANT_ for each answer to come */
-	size_t want_n;
-	size_t want_at;
-	size_t want_cap;
+	struct entry *entry;
+	size_t entry_n;
+	size_t entry_at;
+	size_t entry_cap;
 	bool sent;
-	bool loaded[CPM_SCRIPT_COUNT_]; /* SCRIPT LOAD is in this pipeline */
+	size_t kept; /* bytes of the answers that wait in entry */
+	struct io_conn *used[IO_SLOTS_NODES_MAX];
+	size_t used_n;
 
-	char error[160];
+	char error[IO_CONN_ERROR_MAX + IO_REDIS_HOST_MAX + 16];
 };
-
-/* ------------------------------------------------------------ configuration */
-
-struct conf_key
-{
-	const char *name;
-	size_t offset; /* of a char array in the struct; numbers: of an unsigned */
-	size_t size;   /* of that array; 0: a number */
-	unsigned min;
-	unsigned max;
-	const char *why; /* what a wrong number is called */
-};
-
-#define CONF_TEXT(name, field)                                          \
-	{                                                                   \
-		name, offsetof(struct io_redis_conf, field),                    \
-				sizeof(((struct io_redis_conf *)NULL)->field), 0, 0, "" \
-	}
-
-static const struct conf_key conf_keys[] = {
-		CONF_TEXT("name", name),
-		CONF_TEXT("addr", addr),
-		{"port", offsetof(struct io_redis_conf, port), 0, 1, 65535, "bad-port"},
-		CONF_TEXT("unix", unix_path),
-		CONF_TEXT("user", user),
-		CONF_TEXT("pass", pass),
-		{"db", offsetof(struct io_redis_conf, db), 0, 0, INT32_MAX, "bad-db"},
-};
-
-#define CONF_KEYS (sizeof(conf_keys) / sizeof(conf_keys[0]))
-
-static int conf_fail(struct cpm_diag *diag, int rc, const char *why, size_t at)
-{
-	if(diag != NULL) {
-		diag->why = why;
-		diag->at = at;
-	}
-	return rc;
-}
-
-/* One "key=value"; *seen has a bit for each key that was given. */
-static int conf_part(struct cpm_pl part, struct io_redis_conf *conf,
-		unsigned *seen, const char **why_r)
-{
-	struct cpm_pl value = part;
-	struct cpm_pl key = cpm_pl_trim(cpm_pl_cut(&value, '='));
-	size_t i;
-
-	value = cpm_pl_trim(value);
-	for(i = 0; i < CONF_KEYS; i++) {
-		if(cpm_pl_eq(key, cpm_pl_str(conf_keys[i].name)))
-			break;
-	}
-	*why_r = "unknown-key";
-	if(i == CONF_KEYS)
-		return CPM_EPROTO;
-	*why_r = "no-value";
-	if(value.n == 0)
-		return CPM_EPROTO;
-	*why_r = "repeated-key";
-	if((*seen & (1u << i)) != 0)
-		return CPM_EPROTO;
-	*seen |= 1u << i;
-
-	char *field = (char *)conf + conf_keys[i].offset;
-	if(conf_keys[i].size > 0) {
-		*why_r = "too-long";
-		if(value.n >= conf_keys[i].size)
-			return CPM_ELIMIT;
-		cpm_pl_cstr(value, field, conf_keys[i].size);
-		return CPM_OK;
-	}
-	uint64_t number;
-	*why_r = conf_keys[i].why;
-	if(cpm_pl_u64(value, conf_keys[i].max, &number) != CPM_OK
-			|| number < conf_keys[i].min)
-		return CPM_EPROTO;
-	unsigned n = (unsigned)number;
-	memcpy(field, &n, sizeof(n));
-	return CPM_OK;
-}
-
-int io_redis_conf_parse(
-		struct cpm_pl s, struct io_redis_conf *conf_r, struct cpm_diag *diag)
-{
-	struct io_redis_conf conf;
-	struct cpm_pl rest = s;
-	unsigned seen = 0;
-
-	memset(&conf, 0, sizeof(conf));
-	(void)snprintf(conf.addr, sizeof(conf.addr), "127.0.0.1");
-	conf.port = 6379;
-	conf.connect_timeout_ms = conf_r->connect_timeout_ms;
-	conf.cmd_timeout_ms = conf_r->cmd_timeout_ms;
-
-	while(rest.n > 0) {
-		size_t at = s.n - rest.n;
-		struct cpm_pl part = cpm_pl_trim(cpm_pl_cut(&rest, ';'));
-		if(part.n == 0)
-			continue;
-		const char *why = "";
-		int rc = conf_part(part, &conf, &seen, &why);
-		if(rc != CPM_OK)
-			return conf_fail(diag, rc, why, at);
-	}
-	/* AUTH with a user and no password would be refused on every connect */
-	if(conf.user[0] != '\0' && conf.pass[0] == '\0')
-		return conf_fail(diag, CPM_EPROTO, "user-without-pass", 0);
-	*conf_r = conf;
-	return CPM_OK;
-}
 
 /* ------------------------------------------------------------------- errors */
 
-__attribute__((format(printf, 3, 4))) static int fail(
-		struct io_redis *r, int rc, const char *fmt, ...)
+static int fail(struct io_redis *r, int rc, const char *text)
 {
-	va_list ap;
-
-	va_start(ap, fmt);
-	(void)vsnprintf(r->error, sizeof(r->error), fmt, ap);
-	va_end(ap);
+	(void)snprintf(r->error, sizeof(r->error), "%s", text);
 	return rc;
 }
 
-static bool starts_word(const char *text, const char *word)
+/* c's error becomes that of the call. */
+static int conn_failed(struct io_redis *r, const struct io_conn *c, int rc)
 {
-	size_t n = strlen(word);
+	const char *open = strchr(c->addr.host, ':') != NULL ? "[" : "";
+	const char *end = open[0] != '\0' ? "]" : "";
 
-	return strncmp(text, word, n) == 0 && (text[n] == ' ' || text[n] == '\0');
+	if(r->conf.topology == IO_REDIS_ONE)
+		return fail(r, rc, c->error);
+	(void)snprintf(r->error, sizeof(r->error), "%s%s%s:%u: %s", open,
+			c->addr.host, end, c->addr.port, c->error);
+	if(r->cluster != NULL && (rc == CPM_EDOWN || rc == CPM_EUNSURE)
+			&& c->fd < 0)
+		io_cluster_doubt(r->cluster);
+	return rc;
 }
 
-/* The server is alive and did nothing, because it cannot now.
- *
- * It stays true for an error out of a script: Redis looks at memory, disk,
- * role and replicas when a script makes its first write, and lets it finish
- * once it has written. */
-static bool cannot_now(const char *text)
-{
-	static const char *const words[] = {"LOADING", "MASTERDOWN", "READONLY",
-			"OOM", "NOREPLICAS", "MISCONF", "CLUSTERDOWN", "BUSY", "NOAUTH",
-			"WRONGPASS", "NOSCRIPT"};
+/* --------------------------------------------------------------- connecting */
 
-	for(size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-		if(starts_word(text, words[i]))
-			return true;
+static uint64_t from_now(unsigned ms)
+{
+	return io_clock_mono_ms() + ms;
+}
+
+static int conn_ready(struct io_redis *r, unsigned slot, uint64_t until_ms,
+		struct io_conn **c_r)
+{
+	int rc;
+
+	*c_r = &r->one;
+	if(r->conf.topology == IO_REDIS_ONE)
+		rc = io_conn_ready(*c_r, until_ms);
+	else if(r->conf.topology == IO_REDIS_SENTINEL)
+		rc = io_sentinel_ready(&r->sentinel, *c_r);
+	else
+		rc = io_cluster_ready(r->cluster, slot, until_ms, c_r);
+	if(rc == CPM_OK)
+		return CPM_OK;
+	return *c_r != NULL ? conn_failed(r, *c_r, rc)
+						: fail(r, rc, r->cluster->error);
+}
+
+static unsigned slot_of(
+		const struct io_redis *r, size_t key_count, const struct cpm_pl *keys)
+{
+	return r->cluster != NULL && key_count > 0 ? io_slots_of(keys[0])
+											   : IO_CLUSTER_ANY;
+}
+
+static void entries_drop(struct io_redis *r)
+{
+	for(size_t i = r->entry_at; i < r->entry_n; i++) {
+		if(r->entry[i].reply != NULL)
+			freeReplyObject(r->entry[i].reply);
 	}
-	/* before Redis 7 the word of a script's error is inside the text:
-	 * "ERR Error running script (call to f_..): @user_script:3: -OOM ..." */
-	if(strncmp(text, "ERR Error running script", 24) == 0) {
-		const char *inner = strstr(text, ": -");
-		return inner != NULL && cannot_now(inner + 3);
-	}
-	return false;
-}
-
-/* Errors quote arguments ("unknown command 'X', with args beginning with
- * ..."), so what is kept ends at the first quote. */
-static void error_text(const redisReply *reply, char *dst, size_t cap)
-{
-	size_t n = 0;
-
-	while(n < cap - 1 && n < reply->len && reply->str[n] >= ' '
-			&& reply->str[n] < 0x7f && strchr("'\"`", reply->str[n]) == NULL) {
-		dst[n] = reply->str[n];
-		n++;
-	}
-	dst[n] = '\0';
-}
-
-static int reply_error(struct io_redis *r, const redisReply *reply)
-{
-	char text[ERROR_TEXT_MAX + 1];
-
-	error_text(reply, text, sizeof(text));
-	return fail(r, cannot_now(reply->str) ? CPM_EDOWN : CPM_EPROTO,
-			"server says: %s", text);
-}
-
-static bool is_error(const redisReply *reply)
-{
-	return reply->type == REDIS_REPLY_ERROR;
-}
-
-static bool is_noscript(const redisReply *reply)
-{
-	return is_error(reply) && starts_word(reply->str, "NOSCRIPT");
-}
-
-/* ------------------------------------------------------------ output buffer */
-
-static void out_put(struct io_redis *r, const char *p, size_t n)
-{
-	if(n > r->out_cap - r->out_n) {
-		size_t cap = r->out_cap < 4096 ? 4096 : r->out_cap;
-		while(cap - r->out_n < n) {
-			if(cap > SIZE_MAX / 2) {
-				r->out_failed = true;
-				return;
-			}
-			cap *= 2;
-		}
-		char *out = realloc(r->out, cap);
-		if(out == NULL) {
-			r->out_failed = true;
-			return;
-		}
-		r->out = out;
-		r->out_cap = cap;
-	}
-	if(n > 0)
-		memcpy(r->out + r->out_n, p, n);
-	r->out_n += n;
-}
-
-/* The head of an array ('*') or bulk string ('$'). */
-static void out_head(struct io_redis *r, char type, size_t v)
-{
-	char head[32];
-	int n = snprintf(head, sizeof(head), "%c%zu\r\n", type, v);
-
-	out_put(r, head, (size_t)n);
-}
-
-static void out_arg(struct io_redis *r, struct cpm_pl a)
-{
-	out_head(r, '$', a.n);
-	out_put(r, a.p, a.n);
-	out_put(r, "\r\n", 2);
-}
-
-static void out_command(
-		struct io_redis *r, size_t argc, const struct cpm_pl *argv)
-{
-	out_head(r, '*', argc);
-	for(size_t i = 0; i < argc; i++)
-		out_arg(r, argv[i]);
-}
-
-static void out_load(struct io_redis *r, enum cpm_script script)
-{
-	const struct cpm_pl argv[] = {CPM_PL_LIT("SCRIPT"), CPM_PL_LIT("LOAD"),
-			cpm_pl_str(cpm_script_text(script))};
-
-	out_command(r, 3, argv);
-}
-
-static void out_eval(struct io_redis *r, enum cpm_script script,
-		const struct cpm_pl *keys, size_t key_count, const struct cpm_pl *args,
-		size_t arg_count)
-{
-	char count[24];
-	int n = snprintf(count, sizeof(count), "%zu", key_count);
-
-	out_head(r, '*', 3 + key_count + arg_count);
-	out_arg(r, CPM_PL_LIT("EVALSHA"));
-	out_arg(r, cpm_pl(r->sha[script], SHA_LEN));
-	out_arg(r, cpm_pl(count, (size_t)n));
-	for(size_t i = 0; i < key_count; i++)
-		out_arg(r, keys[i]);
-	for(size_t i = 0; i < arg_count; i++)
-		out_arg(r, args[i]);
-}
-
-/* Empties the buffer for the next command. */
-static void out_reset(struct io_redis *r)
-{
-	r->out_n = 0;
-	r->out_failed = false;
-	if(r->out_cap > OUT_KEEP_MAX) {
-		free(r->out);
-		r->out = NULL;
-		r->out_cap = 0;
+	r->entry_n = 0;
+	r->entry_at = 0;
+	r->kept = 0;
+	if(r->entry_cap > ENTRIES_KEEP_MAX) {
+		free(r->entry);
+		r->entry = NULL;
+		r->entry_cap = 0;
 	}
 }
 
-/* --------------------------------------------------------------- connection */
-
+/* An answer that is on its way can only be got rid of together with its
+ * connection. */
 static void pipeline_drop(struct io_redis *r)
 {
-	r->want_n = 0;
-	r->want_at = 0;
+	entries_drop(r);
+	for(size_t i = 0; i < r->used_n; i++) {
+		struct io_conn *c = r->used[i];
+		if(c->owed > 0)
+			io_conn_close(c);
+		io_buf_reset(&c->out);
+		memset(c->loaded, 0, sizeof(c->loaded));
+		c->used = false;
+		c->rc = CPM_OK;
+	}
+	r->used_n = 0;
 	r->sent = false;
-	memset(r->loaded, 0, sizeof(r->loaded));
-	out_reset(r);
 }
 
-/* A reply that is still on its way can only be got rid of together with its
- * connection. */
-static void conn_close(struct io_redis *r)
+/* Before the first command of a call or a pipeline: nothing is on its way. */
+static int begin(struct io_redis *r)
 {
-	if(r->fd >= 0)
-		close(r->fd);
-	r->fd = -1;
-	if(r->reader != NULL)
-		redisReaderFree(r->reader);
-	r->reader = NULL;
-}
-
-static void breaker_open(struct io_redis *r)
-{
-	r->rest_until_ms = io_clock_mono_ms() + IO_REDIS_REST_MS;
-}
-
-/* 1: ready; 0: the deadline has passed; -1: errno. */
-static int wait_fd(int fd, short events, uint64_t deadline_ms)
-{
-	for(;;) {
-		uint64_t now = io_clock_mono_ms();
-		if(now >= deadline_ms)
-			return 0;
-		struct pollfd p = {.fd = fd, .events = events};
-		int n = poll(&p, 1, (int)(deadline_ms - now));
-		if(n > 0)
-			return 1;
-		if(n < 0 && errno != EINTR)
-			return -1;
-	}
-}
-
-/* Sends what is in the buffer. *sent_r: bytes that the kernel took, also on
- * failure. CPM_OK; CPM_EAGAIN: deadline; CPM_EDOWN: the connection failed. */
-static int send_out(struct io_redis *r, uint64_t deadline_ms, size_t *sent_r)
-{
-	size_t at = 0;
-
-	*sent_r = 0;
-	while(at < r->out_n) {
-		ssize_t n = send(r->fd, r->out + at, r->out_n - at, MSG_NOSIGNAL);
-		if(n > 0) {
-			at += (size_t)n;
-			*sent_r = at;
-			continue;
-		}
-		if(n < 0 && errno == EINTR)
-			continue;
-		if(n < 0 && errno != EAGAIN && errno != EWOULDBLOCK)
-			return fail(r, CPM_EDOWN, "send: %s", strerror(errno));
-		int ready = wait_fd(r->fd, POLLOUT, deadline_ms);
-		if(ready == 0)
-			return fail(r, CPM_EAGAIN, "send: timed out");
-		if(ready < 0)
-			return fail(r, CPM_EDOWN, "poll: %s", strerror(errno));
-	}
-	return CPM_OK;
-}
-
-/* The next reply, error replies included.
- * CPM_OK; CPM_EAGAIN: deadline; CPM_EDOWN: the connection failed; CPM_EPROTO:
- * what came is no RESP. */
-static int read_reply(
-		struct io_redis *r, uint64_t deadline_ms, redisReply **reply_r)
-{
-	size_t total = 0;
-
-	for(;;) {
-		void *reply = NULL;
-		if(redisReaderGetReply(r->reader, &reply) != REDIS_OK)
-			return fail(r, CPM_EPROTO, "unreadable answer");
-		if(reply != NULL) {
-			*reply_r = reply;
-			return CPM_OK;
-		}
-		int ready = wait_fd(r->fd, POLLIN, deadline_ms);
-		if(ready == 0)
-			return fail(r, CPM_EAGAIN, "no answer in time");
-		if(ready < 0)
-			return fail(r, CPM_EDOWN, "poll: %s", strerror(errno));
-
-		char buf[READ_CHUNK];
-		ssize_t n = recv(r->fd, buf, sizeof(buf), 0);
-		if(n == 0)
-			return fail(r, CPM_EDOWN, "connection closed by the server");
-		if(n < 0) {
-			if(errno == EINTR || errno == EAGAIN || errno == EWOULDBLOCK)
-				continue;
-			return fail(r, CPM_EDOWN, "receive: %s", strerror(errno));
-		}
-		total += (size_t)n;
-		if(total > REPLY_BYTES_MAX)
-			return fail(r, CPM_EPROTO, "answer too large");
-		if(redisReaderFeed(r->reader, buf, (size_t)n) != REDIS_OK)
-			return fail(r, CPM_EPROTO, "no memory for the answer");
-	}
-}
-
-/* A small request is sent at once, and a host that vanished without a FIN is
- * noticed on an idle connection within about a minute. */
-static void set_tcp_options(int fd)
-{
-	int on = 1, idle = 30, interval = 10, count = 3;
-
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-	(void)setsockopt(
-			fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof(count));
-}
-
-/* A connected, non-blocking socket, or -1 and the reason in r->error. */
-static int connect_addr(struct io_redis *r, const struct sockaddr *addr,
-		socklen_t addr_len, uint64_t deadline_ms)
-{
-	int err = 0;
-	socklen_t err_len = sizeof(err);
-	int fd = socket(
-			addr->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-	if(fd < 0)
-		return fail(r, -1, "socket: %s", strerror(errno));
-	if(connect(fd, addr, addr_len) == 0)
-		return fd;
-	/* a unix socket whose backlog is full gives EAGAIN and does not connect
-	 * later: the server does not accept, as good as down */
-	if(errno != EINPROGRESS && errno != EINTR)
-		err = errno;
-	else {
-		int ready = wait_fd(fd, POLLOUT, deadline_ms);
-		if(ready == 0)
-			err = ETIMEDOUT;
-		else if(ready < 0
-				|| getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &err_len) < 0)
-			err = errno;
-	}
-	if(err == 0)
-		return fd;
-	close(fd);
-	return fail(r, -1, "connect: %s", strerror(err));
-}
-
-static int connect_unix(struct io_redis *r, uint64_t deadline_ms)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-
-	_Static_assert(sizeof(addr.sun_path) >= sizeof(r->conf.unix_path),
-			"unix_path fits");
-	memcpy(addr.sun_path, r->conf.unix_path, sizeof(r->conf.unix_path));
-	return connect_addr(
-			r, (const struct sockaddr *)&addr, sizeof(addr), deadline_ms);
-}
-
-static int connect_tcp(struct io_redis *r, uint64_t deadline_ms)
-{
-	struct addrinfo hints = {.ai_family = AF_UNSPEC,
-			.ai_socktype = SOCK_STREAM,
-			.ai_flags = AI_NUMERICSERV};
-	struct addrinfo *list = NULL;
-	char port[16];
-	uint64_t left = 0;
-	int fd = -1;
-
-	(void)snprintf(port, sizeof(port), "%u", r->conf.port);
-	int rc = getaddrinfo(r->conf.addr, port, &hints, &list);
-	if(rc != 0)
-		return fail(r, -1, "address: %s", gai_strerror(rc));
-	for(const struct addrinfo *ai = list; ai != NULL; ai = ai->ai_next)
-		left++;
-	/* an address that swallows packets must not use up the time of the next
-	 * one: each gets its share of what is left */
-	for(const struct addrinfo *ai = list; ai != NULL && fd < 0;
-			ai = ai->ai_next, left--) {
-		uint64_t now = io_clock_mono_ms();
-		uint64_t share = now < deadline_ms ? (deadline_ms - now) / left : 0;
-		fd = connect_addr(r, ai->ai_addr, ai->ai_addrlen, now + share);
-	}
-	freeaddrinfo(list);
-	if(fd >= 0)
-		set_tcp_options(fd);
-	return fd;
-}
-
-static bool keep_sha(struct io_redis *r, size_t script, const redisReply *reply)
-{
-	if(reply->type != REDIS_REPLY_STRING || reply->len != SHA_LEN)
-		return false;
-	memcpy(r->sha[script], reply->str, SHA_LEN);
-	return true;
-}
-
-/* AUTH, SELECT and every SCRIPT LOAD in one round trip. */
-static int handshake(struct io_redis *r, uint64_t deadline_ms)
-{
-	char db[16];
-	size_t plain = 0; /* answers that only must not be errors */
-	size_t sent;
-
-	out_reset(r);
-	if(r->conf.pass[0] != '\0') {
-		const struct cpm_pl argv[] = {CPM_PL_LIT("AUTH"),
-				cpm_pl_str(r->conf.user), cpm_pl_str(r->conf.pass)};
-		const struct cpm_pl old[] = {argv[0], argv[2]};
-		bool with_user = r->conf.user[0] != '\0';
-		out_command(r, with_user ? 3 : 2, with_user ? argv : old);
-		plain++;
-	}
-	if(r->conf.db != 0) {
-		(void)snprintf(db, sizeof(db), "%u", r->conf.db);
-		const struct cpm_pl argv[] = {CPM_PL_LIT("SELECT"), cpm_pl_str(db)};
-		out_command(r, 2, argv);
-		plain++;
-	}
-	for(unsigned i = 0; i < CPM_SCRIPT_COUNT_; i++)
-		out_load(r, (enum cpm_script)i);
-	if(r->out_failed)
-		return fail(r, CPM_EDOWN, "no memory");
-	if(send_out(r, deadline_ms, &sent) != CPM_OK)
-		return CPM_EDOWN;
-
-	for(size_t i = 0; i < plain + CPM_SCRIPT_COUNT_; i++) {
-		redisReply *reply = NULL;
-		bool ok = true;
-		if(read_reply(r, deadline_ms, &reply) != CPM_OK)
-			return CPM_EDOWN;
-		if(is_error(reply)) {
-			char text[ERROR_TEXT_MAX + 1];
-			error_text(reply, text, sizeof(text));
-			(void)fail(r, CPM_EDOWN, "%s: server says: %s",
-					i < plain && i == 0 && r->conf.pass[0] != '\0' ? "auth"
-					: i < plain									   ? "select"
-								: "script load",
-					text);
-			ok = false;
-		} else if(i >= plain && !keep_sha(r, i - plain, reply)) {
-			(void)fail(r, CPM_EDOWN, "script load: no SHA1 in the answer");
-			ok = false;
-		}
-		freeReplyObject(reply);
-		if(!ok)
-			return CPM_EDOWN;
-	}
-	return CPM_OK;
-}
-
-static uint64_t cmd_deadline(const struct io_redis *r)
-{
-	return io_clock_mono_ms() + r->conf.cmd_timeout_ms;
-}
-
-/* The buffer is used; what the caller wants to send comes afterwards. */
-static int conn_open(struct io_redis *r)
-{
-	uint64_t deadline = io_clock_mono_ms() + r->conf.connect_timeout_ms;
-
-	if(io_clock_mono_ms() < r->rest_until_ms)
-		return CPM_EDOWN; /* r->error still says why */
-	r->fd = r->conf.unix_path[0] != '\0' ? connect_unix(r, deadline)
-										 : connect_tcp(r, deadline);
-	if(r->fd >= 0) {
-		r->reader = redisReaderCreate();
-		if(r->reader == NULL)
-			(void)fail(r, CPM_EDOWN, "no memory");
-		else if(handshake(r, cmd_deadline(r)) == CPM_OK) {
-			out_reset(r);
-			r->rest_until_ms = 0;
-			return CPM_OK;
-		}
-	}
-	out_reset(r);
-	conn_close(r);
-	breaker_open(r);
-	return CPM_EDOWN;
-}
-
-/* Nobody speaks on an idle connection: a byte to be read is the answer to
- * something that was given up, and EOF an idle time-out or a restart. */
-static bool conn_is_idle(struct io_redis *r)
-{
-	char byte;
-
-	if(r->fd < 0 || r->reader->pos < r->reader->len)
-		return false;
-	ssize_t n = recv(r->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-	return n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
-}
-
-/* Connected, with nothing on its way, and an empty buffer. */
-static int conn_ready(struct io_redis *r)
-{
-	/* answers that nobody fetched are not the next command's */
-	if(r->want_n > 0 && r->sent)
-		conn_close(r);
 	pipeline_drop(r);
-	if(conn_is_idle(r))
-		return CPM_OK;
-	conn_close(r);
-	return conn_open(r);
+	if(r->cluster != NULL && io_cluster_begin(r->cluster) != CPM_OK)
+		return fail(r, CPM_EDOWN, r->cluster->error);
+	return CPM_OK;
 }
 
-/* Sends the buffer. CPM_OK; CPM_EDOWN: not a byte has left; CPM_EUNSURE. The
- * connection is closed on failure. */
-static int conn_send(struct io_redis *r, uint64_t deadline_ms)
-{
-	size_t sent;
+/* ------------------------------------------------------------- one exchange */
 
-	if(r->out_failed) {
-		conn_close(r);
-		return fail(r, CPM_EDOWN, "no memory");
+/* A command on its way through servers. */
+struct job
+{
+	struct io_conn *c;
+	struct cpm_pl bytes;
+	struct cpm_pl wait; /* WAIT behind it, or empty */
+	unsigned slot;
+	enum cpm_script script;
+	uint64_t deadline_ms;
+	uint64_t end_ms; /* with all connecting */
+	bool asking;
+	bool load;
+	unsigned hops;
+	redisReply *reply;
+	redisReply *wait_reply;
+};
+
+static void job_forget(struct job *j)
+{
+	if(j->reply != NULL)
+		freeReplyObject(j->reply);
+	if(j->wait_reply != NULL)
+		freeReplyObject(j->wait_reply);
+	j->reply = NULL;
+	j->wait_reply = NULL;
+}
+
+static int swallow(struct job *j, size_t count)
+{
+	redisReply *reply = NULL;
+	int rc = CPM_OK;
+
+	while(count > 0 && rc == CPM_OK) {
+		rc = io_conn_recv(j->c, j->deadline_ms, &reply);
+		if(rc == CPM_OK)
+			freeReplyObject(reply);
+		count--;
 	}
-	int rc = send_out(r, deadline_ms, &sent);
-	if(rc == CPM_OK)
-		return CPM_OK;
-	conn_close(r);
-	if(rc == CPM_EAGAIN)
-		breaker_open(r);
-	return sent == 0 ? CPM_EDOWN : CPM_EUNSURE;
+	return rc;
 }
 
-/* The answer to something that was sent. CPM_OK, also with an error reply;
- * CPM_EUNSURE, and the connection is closed: an answer that is late must not
- * be taken for the next command's. */
-static int conn_recv(
-		struct io_redis *r, uint64_t deadline_ms, redisReply **reply_r)
+/* Sends it with what goes before and behind it, and reads all answers. When
+ * SCRIPT LOAD or ASKING fails, the answer behind it tells. */
+static int job_exchange(struct io_redis *r, struct job *j)
 {
-	int rc = read_reply(r, deadline_ms, reply_r);
+	size_t before = (size_t)j->load + (size_t)j->asking;
 
+	io_buf_reset(&r->pre);
+	if(j->load)
+		io_buf_load(&r->pre, j->script);
+	if(j->asking)
+		io_buf_command(&r->pre, 1, &CPM_PL_LIT("ASKING"));
+	if(r->pre.failed)
+		return fail(r, CPM_EDOWN, "no memory");
+	const struct cpm_pl parts[] = {io_buf_pl(&r->pre), j->bytes, j->wait};
+	int rc = io_conn_send(j->c, parts, 3, before + 1 + (j->wait.n > 0 ? 1 : 0),
+			j->deadline_ms);
+	if(rc == CPM_OK)
+		rc = swallow(j, before);
+	if(rc == CPM_OK)
+		rc = io_conn_recv(j->c, j->deadline_ms, &j->reply);
+	if(rc == CPM_OK && j->wait.n > 0)
+		rc = io_conn_recv(j->c, j->deadline_ms, &j->wait_reply);
 	if(rc == CPM_OK)
 		return CPM_OK;
-	conn_close(r);
-	if(rc == CPM_EAGAIN)
-		breaker_open(r);
-	return CPM_EUNSURE;
+	job_forget(j);
+	return conn_failed(r, j->c, rc);
+}
+
+/* What the time of the command was is not used up by connecting, which has
+ * its own. */
+static int job_connect(struct io_redis *r, struct job *j, struct io_conn *c)
+{
+	uint64_t from = io_clock_mono_ms();
+	int rc;
+
+	if(c != NULL) {
+		rc = io_conn_ready(c, j->end_ms);
+		if(rc != CPM_OK)
+			rc = conn_failed(r, c, rc);
+	} else
+		rc = conn_ready(r, j->slot, j->end_ms, &c);
+	j->c = c;
+	j->deadline_ms += io_clock_mono_ms() - from;
+	if(j->deadline_ms > j->end_ms)
+		j->deadline_ms = j->end_ms;
+	return rc;
+}
+
+/* What the error in j->reply asks for is prepared. CPM_OK: to be sent (again);
+ * CPM_ENOENT: nothing, the answer is final; CPM_EDOWN: cannot be done. */
+static int job_mend(struct io_redis *r, struct job *j)
+{
+	struct cpm_pl error = io_reply_error(j->reply);
+	struct io_redis_addr addr;
+	unsigned slot = 0;
+
+	if(error.n == 0)
+		return CPM_ENOENT;
+	if(j->script != NO_SCRIPT && !j->load && io_error_is(error, "NOSCRIPT")) {
+		j->load = true;
+		return CPM_OK;
+	}
+	if(r->cluster == NULL)
+		return CPM_ENOENT;
+	enum io_slots_word word =
+			io_slots_word(error, j->c->addr.host, &slot, &addr);
+	if(word == IO_SLOTS_ANSWER || word == IO_SLOTS_BAD)
+		return CPM_ENOENT;
+	if(word == IO_SLOTS_DOWN || word == IO_SLOTS_MOVED)
+		io_cluster_doubt(r->cluster);
+	j->load = false;
+	if(word == IO_SLOTS_AGAIN || word == IO_SLOTS_DOWN) {
+		if(io_clock_mono_ms() + AGAIN_MS >= j->deadline_ms)
+			return CPM_ENOENT;
+		(void)poll(NULL, 0, AGAIN_MS);
+		j->asking = false;
+		j->hops = 0;
+		return job_connect(r, j, io_cluster_owner(r->cluster, j->slot));
+	}
+	if(j->hops == IO_REDIS_HOPS_MAX)
+		return CPM_ENOENT;
+	j->hops++;
+	j->asking = word == IO_SLOTS_ASK;
+	struct io_conn *c =
+			io_cluster_redirect(r->cluster, !j->asking, slot, &addr);
+	if(c == NULL)
+		return fail(r, CPM_EDOWN, "too many nodes in the cluster");
+	return job_connect(r, j, c);
+}
+
+/* Whatever wants to be sent again is; if j->reply is there already, it begins
+ * with that. CPM_OK: j->reply is the answer, an error perhaps. */
+static int job_run(struct io_redis *r, struct job *j)
+{
+	for(;;) {
+		int rc = j->reply != NULL ? CPM_OK : job_exchange(r, j);
+		if(rc != CPM_OK)
+			return rc;
+		rc = job_mend(r, j);
+		if(rc == CPM_ENOENT)
+			return CPM_OK;
+		job_forget(j);
+		if(rc != CPM_OK)
+			return rc;
+	}
 }
 
 /* Hands a reply to the caller, or turns an error reply into a result. */
-static int deliver(
-		struct io_redis *r, redisReply *reply, struct redisReply **reply_r)
+static int deliver(struct io_redis *r, struct io_conn *c, redisReply *reply,
+		struct redisReply **reply_r)
 {
-	if(is_error(reply)) {
-		int rc = reply_error(r, reply);
-		freeReplyObject(reply);
-		return rc;
+	struct cpm_pl error = io_reply_error(reply);
+
+	if(error.n == 0 && reply->type != REDIS_REPLY_ERROR) {
+		r->error[0] = '\0';
+		*reply_r = reply;
+		return CPM_OK;
 	}
-	r->error[0] = '\0';
-	*reply_r = reply;
-	return CPM_OK;
+	int rc = conn_failed(r, c, io_conn_error_reply(c, reply));
+	if(r->conf.topology == IO_REDIS_SENTINEL && io_sentinel_doubts(c, error))
+		io_conn_close(c);
+	freeReplyObject(reply);
+	return rc;
 }
 
 /* ---------------------------------------------------------------- interface */
@@ -731,11 +349,32 @@ struct io_redis *io_redis_new(const struct io_redis_conf *conf)
 	if(r == NULL)
 		return NULL;
 	r->conf = *conf;
-	r->fd = -1;
 	if(r->conf.connect_timeout_ms == 0)
 		r->conf.connect_timeout_ms = DEFAULT_CONNECT_TIMEOUT_MS;
 	if(r->conf.cmd_timeout_ms == 0)
 		r->conf.cmd_timeout_ms = DEFAULT_CMD_TIMEOUT_MS;
+	const struct io_conn_how how = {
+			.user = r->conf.user,
+			.pass = r->conf.pass,
+			.db = r->conf.db,
+			.scripts = true,
+			.master = r->conf.topology == IO_REDIS_SENTINEL,
+			.connect_timeout_ms = r->conf.connect_timeout_ms,
+			.cmd_timeout_ms = r->conf.cmd_timeout_ms,
+	};
+	io_conn_init(&r->one, &how);
+	memcpy(r->one.addr.host, r->conf.addr, sizeof(r->conf.addr));
+	r->one.addr.port = r->conf.port;
+	if(r->conf.unix_path[0] != '\0')
+		r->one.unix_path = r->conf.unix_path;
+	r->sentinel.conf = &r->conf;
+	if(r->conf.topology == IO_REDIS_CLUSTER) {
+		r->cluster = io_cluster_new(&r->conf, &how);
+		if(r->cluster == NULL) {
+			free(r);
+			return NULL;
+		}
+	}
 	return r;
 }
 
@@ -743,9 +382,12 @@ void io_redis_free(struct io_redis **r)
 {
 	if(*r == NULL)
 		return;
-	conn_close(*r);
-	free((*r)->out);
-	free((*r)->want);
+	pipeline_drop(*r);
+	io_conn_fini(&(*r)->one);
+	io_cluster_free(&(*r)->cluster);
+	io_buf_free(&(*r)->call);
+	io_buf_free(&(*r)->pre);
+	free((*r)->entry);
 	free(*r);
 	*r = NULL;
 }
@@ -762,173 +404,514 @@ void io_redis_reply_free(struct redisReply **reply)
 	*reply = NULL;
 }
 
+/* A connection for a call, and the times of the call. */
+static int job_begin(struct io_redis *r, struct job *j, unsigned slot,
+		enum cpm_script script, unsigned extra_ms)
+{
+	int rc = begin(r);
+
+	memset(j, 0, sizeof(*j));
+	j->slot = slot;
+	j->script = script;
+	j->end_ms = from_now(
+			r->conf.connect_timeout_ms + 2 * r->conf.cmd_timeout_ms + extra_ms);
+	if(rc == CPM_OK)
+		rc = conn_ready(r, slot, j->end_ms, &j->c);
+	/* Sentinel has had its time to find the master: the command's is its own */
+	j->deadline_ms = from_now(r->conf.cmd_timeout_ms + extra_ms);
+	io_buf_reset(&r->call);
+	return rc;
+}
+
+static int job_encoded(struct io_redis *r, struct job *j)
+{
+	if(r->call.failed)
+		return fail(r, CPM_EDOWN, "no memory");
+	j->bytes = io_buf_pl(&r->call);
+	return CPM_OK;
+}
+
 int io_redis_command(struct io_redis *r, size_t argc, const struct cpm_pl *argv,
 		struct redisReply **reply_r)
 {
-	redisReply *reply = NULL;
-	int rc = conn_ready(r);
+	struct job j;
+	unsigned slot = slot_of(r, argc > 1 ? 1 : 0, argv + 1);
+	int rc = job_begin(r, &j, slot, NO_SCRIPT, 0);
 
 	if(rc != CPM_OK)
 		return rc;
-	out_command(r, argc, argv);
-	uint64_t deadline = cmd_deadline(r);
-	rc = conn_send(r, deadline);
-	out_reset(r);
+	io_buf_command(&r->call, argc, argv);
+	rc = job_encoded(r, &j);
 	if(rc == CPM_OK)
-		rc = conn_recv(r, deadline, &reply);
-	return rc == CPM_OK ? deliver(r, reply, reply_r) : rc;
+		rc = job_run(r, &j);
+	io_buf_reset(&r->call);
+	return rc == CPM_OK ? deliver(r, j.c, j.reply, reply_r) : rc;
 }
 
-/* The server lost its scripts (restart behind a proxy, SCRIPT FLUSH): load
- * and give it again, in one round trip. */
-static int eval_again(struct io_redis *r, enum cpm_script script,
-		const struct cpm_pl *keys, size_t key_count, const struct cpm_pl *args,
-		size_t arg_count, uint64_t deadline_ms, redisReply **reply_r)
+/* How many replicas have a write of this connection. */
+static int check_replicas(
+		struct io_redis *r, struct io_conn *c, const redisReply *wait)
 {
-	redisReply *load = NULL;
+	if(wait->type == REDIS_REPLY_INTEGER
+			&& wait->integer >= (long long)r->conf.wait_replicas)
+		return CPM_OK;
+	(void)io_conn_fail(c, CPM_EUNSURE,
+			"executed, but only %lld of %u replicas have it",
+			wait->type == REDIS_REPLY_INTEGER ? wait->integer : 0LL,
+			r->conf.wait_replicas);
+	return conn_failed(r, c, CPM_EUNSURE);
+}
 
-	out_load(r, script);
-	out_eval(r, script, keys, key_count, args, arg_count);
-	int rc = conn_send(r, deadline_ms);
-	out_reset(r);
-	if(rc == CPM_OK)
-		rc = conn_recv(r, deadline_ms, &load);
+static int eval(struct io_redis *r, bool durable, enum cpm_script script,
+		const struct cpm_pl *keys, size_t key_count, const struct cpm_pl *args,
+		size_t arg_count, struct redisReply **reply_r)
+{
+	char replicas[16], ms[16];
+	struct job j;
+	int rc = job_begin(r, &j, slot_of(r, key_count, keys), script,
+			durable ? r->conf.wait_ms : 0);
+
 	if(rc != CPM_OK)
 		return rc;
-	/* when the load failed, the answer behind it is NOSCRIPT and tells less,
-	 * but it may be that somebody else loaded it: it decides */
-	freeReplyObject(load);
-	return conn_recv(r, deadline_ms, reply_r);
+	io_buf_eval(&r->call, j.c->sha[script], keys, key_count, args, arg_count);
+	size_t n = r->call.n;
+	if(durable) {
+		(void)snprintf(replicas, sizeof(replicas), "%u", r->conf.wait_replicas);
+		(void)snprintf(ms, sizeof(ms), "%u", r->conf.wait_ms);
+		const struct cpm_pl argv[] = {
+				CPM_PL_LIT("WAIT"), cpm_pl_str(replicas), cpm_pl_str(ms)};
+		io_buf_command(&r->call, 3, argv);
+	}
+	rc = job_encoded(r, &j);
+	if(rc == CPM_OK) {
+		j.wait = cpm_pl_from(j.bytes, n);
+		j.bytes.n = n;
+		rc = job_run(r, &j);
+	}
+	io_buf_reset(&r->call);
+	if(rc == CPM_OK && durable && j.reply->type != REDIS_REPLY_ERROR)
+		rc = check_replicas(r, j.c, j.wait_reply);
+	if(j.wait_reply != NULL)
+		freeReplyObject(j.wait_reply);
+	j.wait_reply = NULL;
+	if(rc != CPM_OK) {
+		job_forget(&j);
+		return rc;
+	}
+	return deliver(r, j.c, j.reply, reply_r);
 }
 
 int io_redis_eval(struct io_redis *r, enum cpm_script script,
 		const struct cpm_pl *keys, size_t key_count, const struct cpm_pl *args,
 		size_t arg_count, struct redisReply **reply_r)
 {
-	redisReply *reply = NULL;
-	int rc = conn_ready(r);
+	return eval(r, false, script, keys, key_count, args, arg_count, reply_r);
+}
 
-	if(rc != CPM_OK)
-		return rc;
-	out_eval(r, script, keys, key_count, args, arg_count);
-	uint64_t deadline = cmd_deadline(r);
-	rc = conn_send(r, deadline);
-	out_reset(r);
-	if(rc == CPM_OK)
-		rc = conn_recv(r, deadline, &reply);
-	if(rc == CPM_OK && is_noscript(reply)) {
-		freeReplyObject(reply);
-		reply = NULL;
-		rc = eval_again(
-				r, script, keys, key_count, args, arg_count, deadline, &reply);
-	}
-	return rc == CPM_OK ? deliver(r, reply, reply_r) : rc;
+int io_redis_eval_durable(struct io_redis *r, enum cpm_script script,
+		const struct cpm_pl *keys, size_t key_count, const struct cpm_pl *args,
+		size_t arg_count, struct redisReply **reply_r)
+{
+	/* WAIT with a time of 0 waits for ever */
+	bool durable = r->conf.wait_replicas > 0 && r->conf.wait_ms > 0;
+
+	return eval(r, durable, script, keys, key_count, args, arg_count, reply_r);
 }
 
 /* --------------------------------------------------------------- pipelining */
 
-static void want_put(struct io_redis *r, unsigned char what)
+static bool is_used(const struct io_conn *c)
 {
-	if(r->want_n == r->want_cap) {
-		size_t cap = r->want_cap == 0 ? 64 : r->want_cap * 2;
-		unsigned char *want = realloc(r->want, cap);
-		if(want == NULL) {
-			r->out_failed = true;
-			return;
+	return c != NULL && c->used;
+}
+
+/* Connects when this is the first of a pipeline for its server: a script's
+ * SHA is known once it was connected, and a server that is down is told of
+ * before any work. */
+static int pipeline_conn(
+		struct io_redis *r, unsigned slot, struct io_conn **c_r)
+{
+	struct io_conn *c = &r->one;
+	int rc = r->entry_n > 0 && !r->sent ? CPM_OK : begin(r);
+
+	if(rc != CPM_OK)
+		return rc;
+	if(r->cluster != NULL)
+		c = slot == IO_CLUSTER_ANY && r->used_n > 0
+					? r->used[0]
+					: io_cluster_owner(r->cluster, slot);
+	if(!is_used(c)) {
+		rc = conn_ready(r, slot, UINT64_MAX, &c);
+		if(rc != CPM_OK) {
+			pipeline_drop(r);
+			return rc;
 		}
-		r->want = want;
-		r->want_cap = cap;
 	}
-	r->want[r->want_n++] = what;
+	if(!c->used) {
+		c->used = true;
+		r->used[r->used_n++] = c;
+	}
+	*c_r = c;
+	return CPM_OK;
 }
 
-/* Connects when this is the first of a pipeline: a script's SHA is known once
- * it was connected, and a server that is down is told of before any work. */
-static int pipeline_begin(struct io_redis *r)
+static struct entry *entry_new(struct io_redis *r)
 {
-	return r->want_n > 0 && !r->sent ? CPM_OK : conn_ready(r);
+	if(r->entry_n == r->entry_cap) {
+		size_t cap = r->entry_cap == 0 ? 64 : r->entry_cap * 2;
+		struct entry *entry = realloc(r->entry, cap * sizeof(*entry));
+		if(entry == NULL)
+			return NULL;
+		r->entry = entry;
+		r->entry_cap = cap;
+	}
+	struct entry *e = &r->entry[r->entry_n++];
+	memset(e, 0, sizeof(*e));
+	return e;
 }
 
-static int pipeline_added(struct io_redis *r)
+/* The entry of what was put into c->out from `at` on. */
+static int pipeline_added(struct io_redis *r, struct io_conn *c, unsigned slot,
+		enum cpm_script script, size_t at, bool load)
 {
-	if(!r->out_failed)
-		return CPM_OK;
-	pipeline_drop(r);
-	return fail(r, CPM_EDOWN, "no memory");
+	struct entry *e = c->out.failed ? NULL : entry_new(r);
+
+	if(e == NULL) {
+		pipeline_drop(r);
+		return fail(r, CPM_EDOWN, "no memory");
+	}
+	e->c = c;
+	e->at = at;
+	e->n = c->out.n - at;
+	e->slot = slot;
+	e->script = script;
+	e->load = load;
+	return CPM_OK;
 }
 
 int io_redis_command_add(
 		struct io_redis *r, size_t argc, const struct cpm_pl *argv)
 {
-	int rc = pipeline_begin(r);
+	unsigned slot = slot_of(r, argc > 1 ? 1 : 0, argv + 1);
+	struct io_conn *c;
+	int rc = pipeline_conn(r, slot, &c);
 
 	if(rc != CPM_OK)
 		return rc;
-	out_command(r, argc, argv);
-	want_put(r, WANT_CALLER);
-	return pipeline_added(r);
+	size_t at = c->out.n;
+	io_buf_command(&c->out, argc, argv);
+	return pipeline_added(r, c, slot, NO_SCRIPT, at, false);
 }
 
 int io_redis_eval_add(struct io_redis *r, enum cpm_script script,
 		const struct cpm_pl *keys, size_t key_count, const struct cpm_pl *args,
 		size_t arg_count)
 {
-	int rc = pipeline_begin(r);
+	unsigned slot = slot_of(r, key_count, keys);
+	struct io_conn *c;
+	int rc = pipeline_conn(r, slot, &c);
 
 	if(rc != CPM_OK)
 		return rc;
 	/* a script in the middle of a pipeline cannot be given again when the
 	 * server has forgotten it, so each pipeline brings what it uses */
-	if(!r->loaded[script]) {
-		out_load(r, script);
-		want_put(r, WANT_LOAD);
-		r->loaded[script] = true;
-	}
-	out_eval(r, script, keys, key_count, args, arg_count);
-	want_put(r, WANT_CALLER);
-	return pipeline_added(r);
+	bool load = !c->loaded[script];
+	if(load)
+		io_buf_load(&c->out, script);
+	c->loaded[script] = true;
+	size_t at = c->out.n;
+	io_buf_eval(&c->out, c->sha[script], keys, key_count, args, arg_count);
+	return pipeline_added(r, c, slot, script, at, load);
 }
 
-/* The rest of a pipeline is lost together with its connection. */
+/* To all servers, before the first answer is waited for. */
+static void pipeline_send(struct io_redis *r, uint64_t deadline_ms)
+{
+	for(size_t i = 0; i < r->used_n; i++)
+		r->used[i]->rc = CPM_OK;
+	for(size_t i = 0; i < r->used_n; i++) {
+		struct io_conn *c = r->used[i];
+		struct cpm_pl part = io_buf_pl(&c->out);
+		size_t answers = 0;
+		for(size_t k = 0; k < r->entry_n; k++) {
+			if(r->entry[k].c == c)
+				answers += r->entry[k].load ? 2 : 1;
+		}
+		c->rc = io_conn_send(c, &part, 1, answers, deadline_ms);
+		/* a command that is redirected is taken from there once more */
+		if(r->cluster == NULL)
+			io_buf_reset(&c->out);
+	}
+	r->sent = true;
+}
+
+/* Reads the next answer of its server, which is this entry's. */
+static void entry_read(struct entry *e, uint64_t deadline_ms)
+{
+	struct io_conn *c = e->c;
+
+	if(e->is_read)
+		return;
+	for(size_t n = e->load ? 2 : 1; n > 0 && c->rc == CPM_OK; n--) {
+		redisReply *reply = NULL;
+		c->rc = io_conn_recv(c, deadline_ms, &reply);
+		if(c->rc == CPM_OK && n == 1)
+			e->reply = reply;
+		else if(reply != NULL)
+			freeReplyObject(reply); /* the script's own answer will tell */
+	}
+	e->rc = c->rc;
+	e->is_read = true;
+}
+
+/* About how much memory a reply has. */
+static size_t reply_bytes(const redisReply *reply)
+{
+	size_t n = sizeof(*reply);
+
+	if(reply->type == REDIS_REPLY_ARRAY) {
+		for(size_t i = 0; i < reply->elements; i++)
+			n += sizeof(reply) + reply_bytes(reply->element[i]);
+	} else if(reply->str != NULL)
+		n += (size_t)reply->len;
+	return n;
+}
+
+/* All that is on its way is read, so that the connections are free. CPM_OK;
+ * CPM_ELIMIT: too much. */
+static int entries_gather(struct io_redis *r, uint64_t deadline_ms)
+{
+	for(size_t i = r->entry_at; i < r->entry_n; i++) {
+		struct entry *e = &r->entry[i];
+		if(e->is_read)
+			continue;
+		entry_read(e, deadline_ms);
+		if(e->rc == CPM_OK)
+			r->kept += reply_bytes(e->reply);
+		if(r->kept > IO_REDIS_KEPT_MAX)
+			return CPM_ELIMIT;
+	}
+	return CPM_OK;
+}
+
+static bool wants_other(const struct entry *e)
+{
+	struct io_redis_addr addr;
+	unsigned slot;
+	struct cpm_pl error = io_reply_error(e->reply);
+
+	if(error.n == 0)
+		return false;
+	enum io_slots_word word =
+			io_slots_word(error, e->c->addr.host, &slot, &addr);
+	return word != IO_SLOTS_ANSWER && word != IO_SLOTS_BAD;
+}
+
+/* Follows the redirection that is e's answer. */
+static int entry_mend(struct io_redis *r, struct entry *e, uint64_t deadline_ms)
+{
+	struct job j = {.c = e->c,
+			.bytes = cpm_pl(e->c->out.p + e->at, e->n),
+			.slot = e->slot,
+			.script = e->script,
+			.reply = e->reply};
+
+	if(entries_gather(r, deadline_ms) != CPM_OK)
+		return fail(r, CPM_EUNSURE, "too many answers at once");
+	e->reply = NULL;
+	j.deadline_ms = from_now(r->conf.cmd_timeout_ms);
+	j.end_ms =
+			from_now(r->conf.connect_timeout_ms + 2 * r->conf.cmd_timeout_ms);
+	int rc = job_run(r, &j);
+	e->c = j.c;
+	e->reply = j.reply;
+	return rc;
+}
+
+/* The rest of a pipeline is lost together with its connections. */
 static int pipeline_fail(struct io_redis *r, int rc)
 {
-	if(r->want_at < r->want_n)
-		conn_close(r);
 	pipeline_drop(r);
 	return rc;
 }
 
 int io_redis_get(struct io_redis *r, struct redisReply **reply_r)
 {
-	uint64_t deadline = cmd_deadline(r);
-	redisReply *reply = NULL;
+	uint64_t deadline = from_now(r->conf.cmd_timeout_ms);
 	int rc;
 
-	if(r->want_at == r->want_n)
+	if(r->entry_at == r->entry_n)
 		return fail(r, CPM_EPROTO, "no answer is expected");
-	if(!r->sent) {
-		rc = conn_send(r, deadline);
+	if(!r->sent)
+		pipeline_send(r, deadline);
+	struct entry *e = &r->entry[r->entry_at];
+	entry_read(e, deadline);
+	rc = e->rc;
+	if(rc != CPM_OK)
+		return pipeline_fail(r, conn_failed(r, e->c, rc));
+	if(r->cluster != NULL && wants_other(e)) {
+		rc = entry_mend(r, e, deadline);
 		if(rc != CPM_OK)
 			return pipeline_fail(r, rc);
-		r->sent = true;
-		out_reset(r);
 	}
-	for(;;) {
-		unsigned char what = r->want[r->want_at];
-		rc = conn_recv(r, deadline, &reply);
-		if(rc != CPM_OK)
-			return pipeline_fail(r, rc);
-		r->want_at++;
-		if(what == WANT_CALLER)
-			break;
-		freeReplyObject(reply); /* the script's own answer will tell */
-		reply = NULL;
-	}
-	bool last = r->want_at == r->want_n;
-	rc = deliver(r, reply, reply_r);
+	redisReply *reply = e->reply;
+	e->reply = NULL;
+	r->entry_at++;
+	rc = deliver(r, e->c, reply, reply_r);
 	if(rc != CPM_OK)
 		return pipeline_fail(r, rc);
-	if(last)
+	if(r->entry_at == r->entry_n)
 		pipeline_drop(r);
+	return CPM_OK;
+}
+
+/* ------------------------------------------------------------------ survey */
+
+static const char *const survey_keys[] = {
+		"appendfsync", "save", "min-replicas-to-write"};
+#define SURVEY_KEYS (sizeof(survey_keys) / sizeof(survey_keys[0]))
+
+static struct cpm_pl text_of(const redisReply *reply)
+{
+	return reply->type == REDIS_REPLY_STRING
+				   ? cpm_pl(reply->str, (size_t)reply->len)
+				   : CPM_PL_NULL;
+}
+
+/* "name:value" on a line of INFO; n 0: is not there. */
+static struct cpm_pl info_value(struct cpm_pl info, const char *name)
+{
+	while(info.n > 0) {
+		struct cpm_pl line = cpm_pl_trim(cpm_pl_cut(&info, '\n'));
+		if(cpm_pl_eq(cpm_pl_cut(&line, ':'), cpm_pl_str(name)))
+			return line;
+	}
+	return CPM_PL_NULL;
+}
+
+static int64_t number_of(struct cpm_pl text, uint64_t max)
+{
+	uint64_t v;
+
+	return cpm_pl_u64(text, max, &v) == CPM_OK ? (int64_t)v : -1;
+}
+
+static void survey_info(struct cpm_pl info, struct io_redis_server *s)
+{
+	cpm_pl_cstr(
+			info_value(info, "redis_version"), s->version, sizeof(s->version));
+	cpm_pl_cstr(info_value(info, "maxmemory_policy"), s->maxmemory_policy,
+			sizeof(s->maxmemory_policy));
+	s->maxmemory = number_of(info_value(info, "maxmemory"), INT64_MAX);
+	s->aof_enabled = (int)number_of(info_value(info, "aof_enabled"), 1);
+	s->replicas =
+			(int)number_of(info_value(info, "connected_slaves"), INT32_MAX);
+}
+
+/* [name, value]; a refusal leaves the field as it is. */
+static void survey_config(
+		size_t key, const redisReply *reply, struct io_redis_server *s)
+{
+	if(reply->type != REDIS_REPLY_ARRAY || reply->elements != 2
+			|| reply->element[1]->type != REDIS_REPLY_STRING)
+		return;
+	struct cpm_pl value = text_of(reply->element[1]);
+	if(key == 0)
+		cpm_pl_cstr(value, s->appendfsync, sizeof(s->appendfsync));
+	else if(key == 1)
+		s->rdb_enabled = value.n > 0 ? 1 : 0;
+	else
+		s->min_replicas = (int)number_of(value, INT32_MAX);
+}
+
+static void survey_addr(const struct io_conn *c, struct io_redis_server *s)
+{
+	bool v6 = strchr(c->addr.host, ':') != NULL;
+
+	if(c->unix_path != NULL)
+		(void)snprintf(s->addr, sizeof(s->addr), "%s", c->unix_path);
+	else
+		(void)snprintf(s->addr, sizeof(s->addr), "%s%s%s:%u", v6 ? "[" : "",
+				c->addr.host, v6 ? "]" : "", c->addr.port);
+}
+
+/* CPM_OK: s is filled; else the server did not answer. */
+static int survey_one(
+		struct io_redis *r, struct io_conn *c, struct io_redis_server *s)
+{
+	uint64_t deadline = from_now(r->conf.cmd_timeout_ms);
+
+	io_buf_reset(&r->call);
+	io_buf_command(&r->call, 1, &CPM_PL_LIT("INFO"));
+	for(size_t i = 0; i < SURVEY_KEYS; i++) {
+		const struct cpm_pl argv[] = {CPM_PL_LIT("CONFIG"), CPM_PL_LIT("GET"),
+				cpm_pl_str(survey_keys[i])};
+		io_buf_command(&r->call, 3, argv);
+	}
+	if(r->call.failed)
+		return fail(r, CPM_EDOWN, "no memory");
+	memset(s, 0, sizeof(*s));
+	s->maxmemory = s->aof_enabled = s->rdb_enabled = -1;
+	s->replicas = s->min_replicas = -1;
+	survey_addr(c, s);
+	struct cpm_pl part = io_buf_pl(&r->call);
+	int rc = io_conn_send(c, &part, 1, 1 + SURVEY_KEYS, deadline);
+	for(size_t i = 0; i <= SURVEY_KEYS && rc == CPM_OK; i++) {
+		redisReply *reply = NULL;
+		rc = io_conn_recv(c, deadline, &reply);
+		if(rc != CPM_OK)
+			break;
+		if(i == 0)
+			survey_info(text_of(reply), s);
+		else
+			survey_config(i - 1, reply, s);
+		freeReplyObject(reply);
+	}
+	io_buf_reset(&r->call);
+	return rc == CPM_OK ? CPM_OK : conn_failed(r, c, rc);
+}
+
+/* The next slot of a node that has not been looked at. */
+static unsigned survey_slot(
+		const struct io_redis *r, unsigned slot, bool seen[IO_SLOTS_NODES_MAX])
+{
+	for(; slot < IO_SLOTS; slot++) {
+		uint16_t node = r->cluster->map->owner[slot];
+		if(node != IO_SLOTS_NONE && !seen[node]) {
+			seen[node] = true;
+			break;
+		}
+	}
+	return slot;
+}
+
+int io_redis_survey(struct io_redis *r, struct io_redis_server *servers,
+		size_t cap, size_t *n_r)
+{
+	bool seen[IO_SLOTS_NODES_MAX] = {false};
+	unsigned slot = 0;
+	size_t n = 0;
+	int rc = begin(r);
+
+	if(rc != CPM_OK)
+		return rc;
+	while(n < cap) {
+		struct io_conn *c;
+		if(r->cluster != NULL) {
+			slot = survey_slot(r, slot, seen);
+			if(slot == IO_SLOTS)
+				break;
+		}
+		rc = conn_ready(r, slot, UINT64_MAX, &c);
+		if(rc == CPM_OK)
+			rc = survey_one(r, c, &servers[n]);
+		if(rc == CPM_OK)
+			n++;
+		if(r->cluster == NULL)
+			break;
+	}
+	if(n == 0)
+		return CPM_EDOWN;
+	*n_r = n;
 	return CPM_OK;
 }

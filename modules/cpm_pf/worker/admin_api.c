@@ -15,13 +15,14 @@
 
 #include "../core/cpm_aor.h"
 #include "../io/io_clock.h"
+#include "../io/io_survey.h"
 #include "admin_json.h"
 #include "admin_metrics.h"
 #include "admin_url.h"
 
 #define LIMIT_DEFAULT 100
 #define SEGMENTS_MAX 8
-#define CURSOR_MAX (CPM_AOR_MAX + 32)
+#define CURSOR_MAX (CPM_AOR_MAX + CPM_MSG_ID_MAX + 64)
 
 /* With a filter a page is given short rather than looking through all
  * queues in one request; "next" goes on from there. */
@@ -417,9 +418,147 @@ static int get_message(struct call *c)
 	return ok(c, admin_json_message(&item, body));
 }
 
+/* A cursor of a list over all shards: shard, time, name. */
+static struct cpm_pl shard_cursor_make(char kind, unsigned shard, uint64_t ms,
+		struct cpm_pl name, char *buf, size_t cap)
+{
+	char plain[CURSOR_MAX];
+	struct cpm_wr w;
+
+	cpm_wr_init(&w, plain, sizeof(plain));
+	cpm_wr_u64(&w, shard);
+	cpm_wr_chr(&w, ' ');
+	cpm_wr_u64(&w, ms);
+	cpm_wr_chr(&w, ' ');
+	cpm_wr_pl_put(&w, name);
+	return cursor_make(kind, cpm_wr_pl(&w), buf, cap);
+}
+
+static bool get_shard_cursor(struct call *c, char kind, char *buf,
+		unsigned *shard_r, uint64_t *ms_r, struct cpm_pl *name_r, int *rc_r)
+{
+	struct cpm_pl rest;
+	uint64_t shard, ms;
+
+	*shard_r = 0;
+	*ms_r = 0;
+	*name_r = CPM_PL_NULL;
+	if(!c->given[P_CURSOR])
+		return true;
+	if(!cursor_read(kind, c->param[P_CURSOR], buf, &rest))
+		return bad_cursor(c, rc_r);
+	struct cpm_pl first = cpm_pl_cut(&rest, ' ');
+	struct cpm_pl second = cpm_pl_cut(&rest, ' ');
+	if(cpm_pl_u64(first, CPM_QUEUE_SHARDS - 1, &shard) != CPM_OK
+			|| cpm_pl_u64(second, INT64_MAX, &ms) != CPM_OK
+			|| rest.n > CPM_AOR_MAX + 3 + CPM_MSG_ID_MAX)
+		return bad_cursor(c, rc_r);
+	*shard_r = (unsigned)shard;
+	*ms_r = ms;
+	*name_r = rest;
+	return true;
+}
+
+static int get_dead(struct call *c)
+{
+	char at[CURSOR_MAX], next[ADMIN_BASE64_LEN(CURSOR_MAX)];
+	struct cpm_pl after, cursor = CPM_PL_NULL;
+	struct admin_api *api = c->api;
+	size_t limit, n = 0;
+	unsigned shard;
+	uint64_t ms;
+	int rc = CPM_OK;
+
+	if(!get_limit(c, &limit, &rc)
+			|| !get_shard_cursor(c, 'd', at, &shard, &ms, &after, &rc))
+		return rc;
+	rc = io_queue_dead(api->queue, &shard, after, limit, api->users, &n);
+	if(rc == CPM_OK && n == limit)
+		cursor = shard_cursor_make(
+				'd', shard, 0, api->users[n - 1], next, sizeof(next));
+	if(rc == CPM_OK && n > 0)
+		rc = io_queue_items(api->queue, api->users, n, api->items, api->found);
+	if(rc != CPM_OK)
+		return queue_problem(c, rc);
+	redis_is(api, true);
+	json_t *items = json_array();
+	for(size_t i = 0; i < n; i++) {
+		/* not found: requeued or discarded between the two calls */
+		if(api->found[i]
+				&& json_array_append_new(
+						   items, admin_json_letter(&api->items[i]))
+						   != 0) {
+			json_decref(items);
+			return CPM_ENOMEM;
+		}
+	}
+	return ok(c, admin_json_page(items, cursor));
+}
+
+static int get_jobs(struct call *c)
+{
+	char at[CURSOR_MAX], next[ADMIN_BASE64_LEN(CURSOR_MAX)];
+	char name[CURSOR_MAX];
+	struct cpm_pl after, cursor = CPM_PL_NULL;
+	struct admin_api *api = c->api;
+	size_t limit, n = 0;
+	unsigned shard;
+	uint64_t ms;
+	struct cpm_wr w;
+	int rc = CPM_OK;
+
+	if(!get_limit(c, &limit, &rc)
+			|| !get_shard_cursor(c, 'j', at, &shard, &ms, &after, &rc))
+		return rc;
+	rc = io_queue_jobs(api->queue, &shard, ms, after, limit, api->jobs, &n);
+	if(rc != CPM_OK)
+		return queue_problem(c, rc);
+	redis_is(api, true);
+	json_t *items = json_array();
+	for(size_t i = 0; i < n; i++) {
+		if(json_array_append_new(items, admin_json_job(&api->jobs[i])) != 0) {
+			json_decref(items);
+			return CPM_ENOMEM;
+		}
+	}
+	if(n == limit) {
+		const struct cpm_job *last = &api->jobs[n - 1];
+		cpm_wr_init(&w, name, sizeof(name));
+		cpm_wr_chr(&w, (char)last->kind);
+		cpm_wr_chr(&w, ' ');
+		cpm_wr_pl_put(&w, last->name);
+		cursor = shard_cursor_make(
+				'j', shard, last->due_ms, cpm_wr_pl(&w), next, sizeof(next));
+	}
+	return ok(c, admin_json_page(items, cursor));
+}
+
 static int status_ok(struct call *c)
 {
 	return ok(c, json_pack("{s:s}", "status", "ok"));
+}
+
+/* What an operator should mend; takes nothing from being ready. */
+static int warnings_add(struct call *c, json_t *list)
+{
+	static struct io_redis_server servers[IO_REDIS_SERVERS_MAX];
+	struct io_survey_warning w[IO_SURVEY_WARNINGS_MAX];
+	size_t count = 0;
+
+	if(io_queue_survey(c->api->queue, servers, IO_REDIS_SERVERS_MAX, &count)
+			!= CPM_OK)
+		return CPM_OK;
+	for(size_t i = 0; i < count; i++) {
+		size_t n = io_survey_warnings(&servers[i], w);
+		for(size_t j = 0; j < n; j++) {
+			if(json_array_append_new(list,
+					   json_pack("{s:s,s:s,s:s}", "warning", w[j].word,
+							   "server", servers[i].addr, "detail", w[j].text))
+					!= 0)
+				return CPM_ENOMEM;
+		}
+	}
+	return CPM_OK;
 }
 
 static int get_readyz(struct call *c)
@@ -431,7 +570,12 @@ static int get_readyz(struct call *c)
 	if(rc != CPM_OK)
 		return queue_problem(c, rc);
 	redis_is(c->api, true);
-	return status_ok(c);
+	json_t *list = json_array();
+	if(list == NULL || warnings_add(c, list) != CPM_OK) {
+		json_decref(list);
+		return CPM_ENOMEM;
+	}
+	return ok(c, json_pack("{s:s,s:o}", "status", "ok", "warnings", list));
 }
 
 static int get_metrics(struct call *c)
@@ -475,6 +619,8 @@ static const struct route
 				BIT(P_LIMIT) | BIT(P_CURSOR) | BIT(P_STATE), get_messages},
 		{"GET", "/v1/queues/{user}/messages/{id}", NEED_READ, BIT(P_INCLUDE),
 				get_message},
+		{"GET", "/v1/dead", NEED_READ, BIT(P_LIMIT) | BIT(P_CURSOR), get_dead},
+		{"GET", "/v1/jobs", NEED_READ, BIT(P_LIMIT) | BIT(P_CURSOR), get_jobs},
 		{"GET", "/livez", NEED_NEAR, ANY_PARAM, status_ok},
 		{"GET", "/readyz", NEED_NEAR, ANY_PARAM, get_readyz},
 		{"GET", "/metrics", NEED_NEAR, ANY_PARAM, get_metrics},
@@ -647,7 +793,10 @@ int admin_api_init(struct admin_api *api)
 	api->users = calloc(IO_QUEUE_PAGE_MAX + 1, sizeof(*api->users));
 	api->queues = calloc(IO_QUEUE_PAGE_MAX, sizeof(*api->queues));
 	api->items = calloc(IO_QUEUE_PAGE_MAX, sizeof(*api->items));
-	if(api->users != NULL && api->queues != NULL && api->items != NULL)
+	api->jobs = calloc(IO_QUEUE_PAGE_MAX, sizeof(*api->jobs));
+	api->found = calloc(IO_QUEUE_PAGE_MAX, sizeof(*api->found));
+	if(api->users != NULL && api->queues != NULL && api->items != NULL
+			&& api->jobs != NULL && api->found != NULL)
 		return CPM_OK;
 	admin_api_fini(api);
 	return CPM_ENOMEM;
@@ -658,6 +807,10 @@ void admin_api_fini(struct admin_api *api)
 	free(api->users);
 	free(api->queues);
 	free(api->items);
+	free(api->jobs);
+	free(api->found);
+	api->jobs = NULL;
+	api->found = NULL;
 	api->users = NULL;
 	api->queues = NULL;
 	api->items = NULL;

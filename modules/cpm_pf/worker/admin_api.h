@@ -36,6 +36,8 @@ struct admin_api
 	struct cpm_pl *users;
 	struct cpm_queue_stat *queues;
 	struct cpm_queue_item *items;
+	struct cpm_job *jobs;
+	bool *found;
 };
 
 /* As it came: nothing is unescaped yet. */

@@ -179,6 +179,31 @@ json_t *admin_json_message(const struct cpm_queue_item *item, bool body)
 	return o;
 }
 
+json_t *admin_json_letter(const struct cpm_queue_item *item)
+{
+	json_t *o = admin_json_message(item, false);
+
+	if(o != NULL
+			&& json_object_set_new(o, "user", admin_json_text(item->msg.aor))) {
+		json_decref(o);
+		o = NULL;
+	}
+	return o;
+}
+
+json_t *admin_json_job(const struct cpm_job *job)
+{
+	const struct member members[] = {
+			{"kind", json_string(cpm_job_kind_name(job->kind))},
+			{"user", admin_json_text(job->aor)},
+			{"id", admin_json_text(job->id)},
+			{"due", date_or_null(job->due_ms)},
+			{"attempts", number(job->attempts)},
+			{"last_error", text_or_null(job->last_error)},
+	};
+	return OBJECT(members);
+}
+
 json_t *admin_json_page(json_t *items, struct cpm_pl next)
 {
 	const struct member members[] = {

@@ -32,6 +32,12 @@ json_t *admin_json_queue(struct cpm_pl user, const struct cpm_queue_stat *s);
 /* {"id","state","from","to",...}; body: with "body" in base64. */
 json_t *admin_json_message(const struct cpm_queue_item *item, bool body);
 
+/* The same with "user", for lists over all users. */
+json_t *admin_json_letter(const struct cpm_queue_item *item);
+
+/* {"kind","user","id","due","attempts","last_error"} */
+json_t *admin_json_job(const struct cpm_job *job);
+
 /* {"items","next"}; takes the reference to items, also on failure. next:
  * empty means null. */
 json_t *admin_json_page(json_t *items, struct cpm_pl next);

@@ -50,6 +50,8 @@ int admin_metrics(const struct cpm_stats *stats,
 				totals->bytes);
 		metric(f, "queue_dead", false,
 				"Messages in all queues that were given up", totals->dead);
+		metric(f, "jobs", false, "Jobs that wait to be done elsewhere",
+				totals->jobs);
 	}
 	bool bad = ferror(f) != 0;
 	if(fclose(f) != 0 || bad) {

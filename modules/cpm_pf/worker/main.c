@@ -9,7 +9,7 @@
 /*
  * main.c - cpm_pf_worker: what is not to happen inside Kamailio.
  *
- *     cpm_pf_worker admin (-c FILE | -f FD)
+ *     cpm_pf_worker (admin | msrp) (-c FILE | -f FD)
  *     cpm_pf_worker --version | --help
  *
  * runs in:  a process of its own, started by the module's nursery with -f, or
@@ -25,6 +25,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +39,7 @@
 #include "../core/cpm_base.h"
 #include "../core/cpm_stats.h"
 #include "admin.h"
+#include "msrp.h"
 #include "worker.h"
 #include "worker_conf.h"
 #include "worker_log.h"
@@ -45,7 +47,7 @@
 #define IDENT "cpm_pf_worker"
 
 static const char usage[] =
-		"usage: cpm_pf_worker admin (-c FILE | -f FD)\n"
+		"usage: cpm_pf_worker (admin | msrp) (-c FILE | -f FD)\n"
 		"       cpm_pf_worker --version | --help\n"
 		"\n"
 		"  -c FILE   read the configuration from a file\n"
@@ -62,16 +64,38 @@ static const char usage[] =
 		"  admin_token_file          lines \"read TOKEN\" and \"read-write "
 		"TOKEN\"\n"
 		"  admin_bodies              0; 1: bodies of messages may be read\n"
+		"  msrp_listen               127.0.0.1:2855, or tls:ADDRESS:PORT; "
+		"repeatable\n"
+		"  msrp_cert, msrp_key       PEM files\n"
+		"  msrp_max_connections      10000\n"
+		"  msrp_max_memory           256 (MiB)\n"
+		"  msrp_max_unbound          64 connections of one address without a "
+		"session\n"
+		"  msrp_bind_time            10 s until they are closed\n"
+		"  msrp_connect_time         30 s until a session is connected\n"
+		"  msrp_answer_time          30 s until a chunk is answered\n"
+		"  session_idle_time         30 s without a byte\n"
+		"  msrp_session_time         3600 s of a session in all\n"
+		"  msrp_chunk_size           2048 bytes\n"
+		"  control_fd                socket of a delivery worker; repeatable\n"
 		"  log                       stderr, or syslog\n"
 		"  stats_fd                  descriptor of the module's statistics\n"
 		"  parent_pid                end when this is no more the parent\n";
 
+/* It shows the counters and does not count. */
+static int run_admin(const struct worker_conf *conf, struct cpm_stats *stats)
+{
+	return admin_run(conf, stats);
+}
+
 static const struct
 {
 	const char *name;
-	int (*run)(const struct worker_conf *conf, const struct cpm_stats *stats);
+	int (*run)(const struct worker_conf *conf, struct cpm_stats *stats);
+	int stats_prot;
 } modes[] = {
-		{"admin", admin_run},
+		{"admin", run_admin, PROT_READ},
+		{"msrp", msrp_run, PROT_READ | PROT_WRITE},
 };
 
 #define MODES (sizeof(modes) / sizeof(modes[0]))
@@ -131,18 +155,18 @@ static int conf_load(const char *option, const char *arg,
 	return rc;
 }
 
-/* The page that the module counts in, read only. CPM_OK; CPM_EPROTO: why. */
+/* The page that the module counts in. CPM_OK; CPM_EPROTO: why. */
 static int stats_map(
-		int fd, const struct cpm_stats **stats_r, char *why, size_t cap)
+		int fd, int prot, struct cpm_stats **stats_r, char *why, size_t cap)
 {
 	struct stat st;
-	const struct cpm_stats *stats;
+	struct cpm_stats *stats;
 
 	*stats_r = NULL;
 	if(fd < 0)
 		return CPM_OK;
 	if(fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof(*stats)) {
-		stats = mmap(NULL, sizeof(*stats), PROT_READ, MAP_SHARED, fd, 0);
+		stats = mmap(NULL, sizeof(*stats), prot, MAP_SHARED, fd, 0);
 		if(stats != MAP_FAILED && stats->magic == CPM_STATS_MAGIC
 				&& stats->count == CPM_STATS_COUNT_) {
 			*stats_r = stats;
@@ -157,20 +181,35 @@ static int stats_map(
 
 /* ------------------------------------------------------------------- process */
 
-/* Whatever the starter had open is not ours: its SIP sockets above all. */
-static void close_inherited(void)
+static void close_from_to(int from, int to)
 {
-	int fd;
+	if(from > to || close_range((unsigned)from, (unsigned)to, 0) == 0)
+		return;
+	for(int fd = from; fd <= to && fd < 65536; fd++)
+		close(fd);
+}
+
+/* Whatever the starter had open is not ours: its SIP sockets above all. What
+ * the configuration names as ours stays. */
+static void close_inherited(const struct worker_conf *conf)
+{
+	int fd, from = 3;
 
 	/* 0, 1 and 2 must be something, or a socket gets such a number and what
 	 * is printed goes there */
 	while((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= 2)
 		;
-	if(close_range(3, ~0u, 0) == 0)
-		return;
-	long max = sysconf(_SC_OPEN_MAX);
-	for(fd = 3; fd < (max > 0 && max < 65536 ? (int)max : 65536); fd++)
-		close(fd);
+	for(;;) {
+		int next = INT_MAX;
+		for(size_t i = 0; i < conf->controls; i++) {
+			if(conf->control_fd[i] >= from && conf->control_fd[i] < next)
+				next = conf->control_fd[i];
+		}
+		close_from_to(from, next < INT_MAX ? next - 1 : INT_MAX);
+		if(next == INT_MAX)
+			return;
+		from = next + 1;
+	}
 }
 
 /* A starter may ignore or block signals, and that is inherited. */
@@ -206,15 +245,16 @@ static bool follow_parent(int parent_pid)
 static int run(size_t mode, const char *option, const char *arg)
 {
 	static struct worker_conf conf;
-	const struct cpm_stats *stats = NULL;
+	struct cpm_stats *stats = NULL;
 	bool is_child = strcmp(option, "-f") == 0;
 	char why[256];
 	int rc = conf_load(option, arg, &conf, why, sizeof(why));
 
 	if(rc == CPM_OK)
-		rc = stats_map(conf.stats_fd, &stats, why, sizeof(why));
+		rc = stats_map(conf.stats_fd, modes[mode].stats_prot, &stats, why,
+				sizeof(why));
 	/* before the log is opened, or it would be closed as well */
-	close_inherited();
+	close_inherited(&conf);
 	set_signals();
 	worker_log_open(conf.log_syslog, IDENT);
 	if(rc != CPM_OK) {

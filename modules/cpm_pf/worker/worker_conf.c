@@ -74,7 +74,8 @@ static int set_prefix(struct worker_conf *conf, struct cpm_pl v)
 	return set_text(v, conf->key_prefix, sizeof(conf->key_prefix));
 }
 
-static int set_listen(struct worker_conf *conf, struct cpm_pl v)
+static int parse_addr(struct cpm_pl v, int port_min,
+		struct sockaddr_storage *addr_r, socklen_t *len_r)
 {
 	struct sockaddr_in v4 = {.sin_family = AF_INET};
 	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
@@ -86,7 +87,9 @@ static int set_listen(struct worker_conf *conf, struct cpm_pl v)
 	while(colon > 0 && v.p[colon - 1] != ':')
 		colon--;
 	if(colon == 0
-			|| set_number(cpm_pl_from(v, colon), 1, 65535, &port) != CPM_OK)
+			|| set_number(
+					   cpm_pl_from(v, colon), (uint64_t)port_min, 65535, &port)
+					   != CPM_OK)
 		return CPM_EPROTO;
 	host.n = colon - 1;
 	bool bracket = host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']';
@@ -95,18 +98,114 @@ static int set_listen(struct worker_conf *conf, struct cpm_pl v)
 	if(set_text(host, text, sizeof(text)) != CPM_OK)
 		return CPM_EPROTO;
 
-	memset(&conf->listen, 0, sizeof(conf->listen));
+	memset(addr_r, 0, sizeof(*addr_r));
 	if(!bracket && inet_pton(AF_INET, text, &v4.sin_addr) == 1) {
 		v4.sin_port = htons((uint16_t)port);
-		memcpy(&conf->listen, &v4, sizeof(v4));
-		conf->listen_len = sizeof(v4);
+		memcpy(addr_r, &v4, sizeof(v4));
+		*len_r = sizeof(v4);
 	} else if(bracket && inet_pton(AF_INET6, text, &v6.sin6_addr) == 1) {
 		v6.sin6_port = htons((uint16_t)port);
-		memcpy(&conf->listen, &v6, sizeof(v6));
-		conf->listen_len = sizeof(v6);
+		memcpy(addr_r, &v6, sizeof(v6));
+		*len_r = sizeof(v6);
 	} else
 		return CPM_EPROTO;
+	return CPM_OK;
+}
+
+static int set_listen(struct worker_conf *conf, struct cpm_pl v)
+{
+	int rc = parse_addr(v, 1, &conf->listen, &conf->listen_len);
+
+	if(rc != CPM_OK)
+		return rc;
 	return set_text(v, conf->listen_text, sizeof(conf->listen_text));
+}
+
+static int set_msrp_listen(struct worker_conf *conf, struct cpm_pl v)
+{
+	struct worker_listen *l = &conf->msrp_listen[conf->msrp_listens];
+	struct cpm_pl addr = v;
+
+	if(conf->msrp_listens == WORKER_LISTENS_MAX)
+		return CPM_ELIMIT;
+	l->tls = cpm_pl_starts(v, CPM_PL_LIT("tls:"));
+	if(l->tls)
+		addr = cpm_pl_from(v, 4);
+	int rc = parse_addr(addr, 0, &l->addr, &l->addr_len);
+	if(rc == CPM_OK)
+		rc = set_text(v, l->text, sizeof(l->text));
+	if(rc == CPM_OK)
+		conf->msrp_listens++;
+	return rc;
+}
+
+static int set_msrp_cert(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_text(v, conf->msrp_cert, sizeof(conf->msrp_cert));
+}
+
+static int set_msrp_key(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_text(v, conf->msrp_key, sizeof(conf->msrp_key));
+}
+
+static int set_max_connections(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_number(v, 1, 1000000, &conf->msrp_max_connections);
+}
+
+static int set_max_memory(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_number(v, 16, 65536, &conf->msrp_max_memory);
+}
+
+static int set_max_unbound(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_number(v, 1, 1000000, &conf->msrp_max_unbound);
+}
+
+static int set_bind_time(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_number(v, 1, 3600, &conf->msrp_bind_time);
+}
+
+static int set_connect_time(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_number(v, 1, 3600, &conf->msrp_connect_time);
+}
+
+static int set_answer_time(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_number(v, 1, 3600, &conf->msrp_answer_time);
+}
+
+static int set_idle_time(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_number(v, 1, 86400, &conf->session_idle_time);
+}
+
+static int set_session_time(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_number(v, 1, 86400, &conf->msrp_session_time);
+}
+
+static int set_chunk_size(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_number(v, 256, 16777216, &conf->msrp_chunk_size);
+}
+
+static int set_control_fd(struct worker_conf *conf, struct cpm_pl v)
+{
+	int fd = 0;
+
+	if(conf->controls == WORKER_CONTROLS_MAX
+			|| set_number(v, 3, 65535, &fd) != CPM_OK)
+		return CPM_EPROTO;
+	for(size_t i = 0; i < conf->controls; i++)
+		if(conf->control_fd[i] == fd)
+			return CPM_EEXIST;
+	conf->control_fd[conf->controls++] = fd;
+	return CPM_OK;
 }
 
 static int set_token_file(struct worker_conf *conf, struct cpm_pl v)
@@ -151,7 +250,8 @@ static const struct
 } keys[] = {
 		{"redis", set_redis,
 				"parts of addr=..;port=..;db=..;user=..;pass=..;unix=..;name="
-				".., each once"},
+				"..;sentinel_group=..;sentinel=..;cluster=1, each once but "
+				"sentinel"},
 		{"redis_connect_timeout_ms", set_connect_timeout,
 				"a number from 1 to 60000"},
 		{"redis_cmd_timeout_ms", set_cmd_timeout, "a number from 1 to 60000"},
@@ -160,12 +260,35 @@ static const struct
 				"address:port or [v6 address]:port, no host name"},
 		{"admin_token_file", set_token_file, "the path of a file"},
 		{"admin_bodies", set_bodies, "0 or 1"},
+		{"msrp_listen", set_msrp_listen,
+				"[tls:]address:port or [tls:][v6 address]:port, no host name, "
+				"up to 8 times"},
+		{"msrp_cert", set_msrp_cert, "the path of a file"},
+		{"msrp_key", set_msrp_key, "the path of a file"},
+		{"msrp_max_connections", set_max_connections,
+				"a number from 1 to 1000000"},
+		{"msrp_max_memory", set_max_memory, "MiB, a number from 16 to 65536"},
+		{"msrp_max_unbound", set_max_unbound, "a number from 1 to 1000000"},
+		{"msrp_bind_time", set_bind_time, "seconds, from 1 to 3600"},
+		{"msrp_connect_time", set_connect_time, "seconds, from 1 to 3600"},
+		{"msrp_answer_time", set_answer_time, "seconds, from 1 to 3600"},
+		{"session_idle_time", set_idle_time, "seconds, from 1 to 86400"},
+		{"msrp_session_time", set_session_time, "seconds, from 1 to 86400"},
+		{"msrp_chunk_size", set_chunk_size, "bytes, from 256 to 16777216"},
+		{"control_fd", set_control_fd,
+				"the number of an open descriptor above 2, up to 16 times, "
+				"each once"},
 		{"log", set_log, "stderr or syslog"},
 		{"stats_fd", set_stats_fd, "the number of an open descriptor above 2"},
 		{"parent_pid", set_parent_pid, "the number of a process"},
 };
 
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
+
+static bool may_repeat(size_t key)
+{
+	return keys[key].set == set_msrp_listen || keys[key].set == set_control_fd;
+}
 
 void worker_conf_init(struct worker_conf *conf)
 {
@@ -176,6 +299,15 @@ void worker_conf_init(struct worker_conf *conf)
 	conf->redis.cmd_timeout_ms = 250;
 	(void)set_prefix(conf, CPM_PL_LIT("cpm"));
 	(void)set_listen(conf, CPM_PL_LIT("127.0.0.1:8060"));
+	conf->msrp_max_connections = 10000;
+	conf->msrp_max_memory = 256;
+	conf->msrp_max_unbound = 64;
+	conf->msrp_bind_time = 10;
+	conf->msrp_connect_time = 30;
+	conf->msrp_answer_time = 30;
+	conf->session_idle_time = 30;
+	conf->msrp_session_time = 3600;
+	conf->msrp_chunk_size = 2048;
 }
 
 /* Values are not repeated in a message: one of them holds a password. */
@@ -188,7 +320,18 @@ static int parse_line(struct cpm_pl line, unsigned number,
 	for(size_t i = 0; i < KEYS; i++) {
 		if(!cpm_pl_eq(key, cpm_pl_str(keys[i].key)))
 			continue;
-		if((*seen & (1u << i)) != 0) {
+		bool again = (*seen & (1u << i)) != 0;
+		if(again && keys[i].set == set_redis) {
+			/* one more seed node of a cluster */
+			if(io_redis_conf_add(cpm_pl_trim(value), &conf->redis, NULL)
+					== CPM_OK)
+				return CPM_OK;
+			(void)snprintf(why, cap,
+					"line %u: %s is repeated for the seed nodes of a cluster",
+					number, keys[i].key);
+			return CPM_EPROTO;
+		}
+		if(again && !may_repeat(i)) {
 			(void)snprintf(why, cap, "line %u: %s is given twice", number,
 					keys[i].key);
 			return CPM_EPROTO;
@@ -218,6 +361,8 @@ int worker_conf_parse(
 		if(rc != CPM_OK)
 			return rc;
 	}
+	if(conf->msrp_listens == 0)
+		(void)set_msrp_listen(conf, CPM_PL_LIT("127.0.0.1:2855"));
 	return CPM_OK;
 }
 

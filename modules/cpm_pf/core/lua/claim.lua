@@ -4,12 +4,16 @@
 -- claim: users of this shard whose time to look has come.
 --
 -- ARGV 1 is not used, 3 limit, 4 claim_ms: whoever claims has that long
--- returns the users
+-- returns {messages to report as expired, users...}
 
-write_anyway()
+local out = {call('LLEN', kexpired)}
 local users = call('ZRANGEBYSCORE', kwake, '-inf', int(now), 'LIMIT', 0,
 	ARGV[3])
-for _, user in ipairs(users) do
-	call('ZADD', kwake, int(now + tonumber(ARGV[4])), user)
+if #users > 0 then
+	write_anyway()
 end
-return users
+for i, user in ipairs(users) do
+	call('ZADD', kwake, int(now + tonumber(ARGV[4])), user)
+	out[i + 1] = user
+end
+return out

@@ -4,12 +4,13 @@
 -- Put before every script of the queue. What the keys are: cpm_queue.h.
 --
 -- KEYS  1 q, 2 m, 3 lock, 4 users, 5 wake, 6 dead, 7 expired, 8 sum,
---       9 tombstone (only where the script speaks of one message)
+--       9 jobs, 10 job, 11 tombstone (only where the script speaks of one
+--       message)
 -- ARGV  1 aor, 2 now (0: this server's clock), 3... the script's own
 
-local kq, km, klock, kusers, kwake, kdead, kexpired, ksum, ktomb =
+local kq, km, klock, kusers, kwake, kdead, kexpired, ksum, kjobs, kjob, ktomb =
 	KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8],
-	KEYS[9]
+	KEYS[9], KEYS[10], KEYS[11]
 local aor = ARGV[1]
 local now = tonumber(ARGV[2])
 local call = redis.call
@@ -27,35 +28,68 @@ local function int(n)
 	return string.format('%.0f', n)
 end
 
--- "<seq> <expires> <id>" of the list
+-- "<seq> <expires> <sender> <id>" of the list
 local function entry_parse(e)
-	local seq, exp, id = string.match(e, '^(%d+) (%d+) (.+)$')
-	return tonumber(seq), tonumber(exp), id
+	local seq, exp, sender, id = string.match(e, '^(%d+) (%d+) (%S+) (.+)$')
+	return tonumber(seq), tonumber(exp), id, sender
 end
+
+-- Of the newest entry that can be read; 0: there is none.
+local function newest_seq()
+	for back = 1, call('LLEN', kq) do
+		local seq = entry_parse(call('LINDEX', kq, -back))
+		if seq then
+			return seq
+		end
+	end
+	return 0
+end
+
+-- A queue as short as this is added up when it is asked, and needs no field
+-- for its sum: most queues are short, and there are many of them.
+local FEW = 4
 
 -- Bytes of the queue and the soonest expiry in it (0: none). The latter may
 -- be too early after a removal, never too late.
 local function meta_get()
 	local v = call('HGET', km, ' b')
-	if not v then
-		return 0, 0
+	local bytes, soonest = 0, 0
+	if v then
+		local b, s = string.match(v, '^(%d+) (%d+)$')
+		if b then
+			return tonumber(b), tonumber(s)
+		end
 	end
-	local bytes, soonest = string.match(v, '^(%d+) (%d+)$')
-	return tonumber(bytes), tonumber(soonest)
+	for _, e in ipairs(call('LRANGE', kq, 0, -1)) do
+		local _, exp, id = entry_parse(e)
+		if exp then
+			bytes = bytes + call('HSTRLEN', km, id)
+			if exp > 0 and (soonest == 0 or exp < soonest) then
+				soonest = exp
+			end
+		end
+	end
+	return bytes, soonest
 end
 
-local function meta_set(bytes, soonest)
-	call('HSET', km, ' b', int(bytes) .. ' ' .. int(soonest))
+-- n: messages in the queue now
+local function meta_set(n, bytes, soonest)
+	if n > FEW then
+		call('HSET', km, ' b', int(bytes) .. ' ' .. int(soonest))
+	else
+		call('HDEL', km, ' b')
+	end
 end
 
--- State of a message. A lease whose deadline passed returns by itself.
+-- State of a message. A lease whose deadline passed returns by itself; a
+-- state that cannot be read is that of a new message.
 local function state_parse(v)
-	if not v then
+	local s, attempts, due, deadline, token, class, err =
+		string.match(v or '', '^([QLHD]) (%d+) (%d+) (%d+) (%S+) (%S) (.*)$')
+	if not s then
 		return {s = 'Q', attempts = 0, due = 0, deadline = 0, token = '-',
 			class = '-', err = ''}
 	end
-	local s, attempts, due, deadline, token, class, err =
-		string.match(v, '^(%a) (%d+) (%d+) (%d+) (%S+) (%S) (.*)$')
 	local st = {s = s, attempts = tonumber(attempts), due = tonumber(due),
 		deadline = tonumber(deadline), token = token, class = class,
 		err = err}
@@ -88,6 +122,9 @@ end
 
 local function blob_envelope(blob)
 	local a, b, c, d = string.byte(blob, 5, 8)
+	if not d then
+		return blob -- none of ours: whoever decodes it will say so
+	end
 	return string.sub(blob, 1, ((a * 256 + b) * 256 + c) * 256 + d)
 end
 
@@ -116,6 +153,9 @@ local function entry_find(id)
 	end
 end
 
+-- (Sums are lowered by 0 - n: Lua's -n is "-0" for nothing, and Redis takes
+-- that for no number.)
+--
 -- Takes one message out. Bytes are the caller's to account for.
 local function message_remove(entry, id, st)
 	call('LREM', kq, 1, entry)
@@ -123,6 +163,22 @@ local function message_remove(entry, id, st)
 	if st.s == 'D' then
 		call('ZREM', kdead, aor .. ' ' .. id)
 	end
+end
+
+-- The same with the sums, for one message at a time.
+local function message_take(entry, id, st)
+	local bytes, soonest = meta_get()
+	local size = call('HSTRLEN', km, id)
+	message_remove(entry, id, st)
+	call('HINCRBY', ksum, 'n', -1)
+	call('HINCRBY', ksum, 'b', 0 - size)
+	meta_set(call('LLEN', kq), bytes - size, soonest)
+end
+
+-- What left the queue without being delivered, to be reported and perhaps
+-- stored; why is a letter: e it expired, o it made room for a newer one.
+local function report(why, id, blob)
+	call('RPUSH', kexpired, aor .. '\n' .. why .. '\n' .. id .. '\n' .. blob)
 end
 
 -- Takes out what has expired, at most some hundreds at once, into the list
@@ -149,7 +205,7 @@ local function reap()
 			if blob then
 				gone = gone + 1
 				gone_bytes = gone_bytes + #blob
-				call('RPUSH', kexpired, aor .. '\n' .. blob)
+				report('e', id, blob)
 				message_remove(e, id, st)
 			else
 				if st and st.s == 'L' then
@@ -163,10 +219,10 @@ local function reap()
 	end
 	if gone > 0 then
 		bytes = bytes - gone_bytes
-		call('HINCRBY', ksum, 'n', -gone)
-		call('HINCRBY', ksum, 'b', int(-gone_bytes))
+		call('HINCRBY', ksum, 'n', 0 - gone)
+		call('HINCRBY', ksum, 'b', int(0 - gone_bytes))
 	end
-	meta_set(bytes, soonest)
+	meta_set(call('LLEN', kq), bytes, soonest)
 	return bytes, soonest
 end
 
@@ -178,7 +234,7 @@ local function soonest_again(id)
 	if entry then
 		local _, exp = entry_parse(entry)
 		if exp > 0 and exp < soonest then
-			meta_set(bytes, exp)
+			meta_set(call('LLEN', kq), bytes, exp)
 		end
 	end
 end
@@ -191,6 +247,16 @@ local function wake_at(at, soonest)
 	call('ZADD', kwake, int(at), aor)
 end
 
+-- Work that outlives its message: what is to be done with it elsewhere. The
+-- member is its name, so that a job is there once; the record is "<attempts>
+-- <token> <error>", a line feed, and the message.
+local function job_put(kind, id, blob)
+	local name = kind .. ' ' .. aor .. ' ' .. id
+	-- the index first: a record that it does not know would never be done
+	call('ZADD', kjobs, 'NX', int(now), name)
+	call('HSETNX', kjob, name, '0 - \n' .. blob)
+end
+
 -- An empty queue leaves nothing behind. True if it was empty.
 local function drop_if_empty()
 	if call('LLEN', kq) > 0 then
@@ -200,4 +266,19 @@ local function drop_if_empty()
 	call('ZREM', kusers, aor)
 	call('ZREM', kwake, aor)
 	return true
+end
+
+-- Index of the first entry with a greater seq, by bisection: seq grows along
+-- the list.
+local function index_after(seq)
+	local lo, hi = 0, call('LLEN', kq)
+	while lo < hi do
+		local mid = math.floor((lo + hi) / 2)
+		if (entry_parse(call('LINDEX', kq, mid)) or 0) > seq then
+			hi = mid
+		else
+			lo = mid + 1
+		end
+	end
+	return lo
 end

@@ -11,7 +11,11 @@ local blob = call('HGET', km, id)
 if not blob then
 	return nil
 end
-local seq, exp = entry_parse(entry_find(id))
+local entry = entry_find(id)
+if not entry then
+	return nil
+end
+local seq, exp = entry_parse(entry)
 local st = state_get(id)
 if exp > 0 and exp <= now and st.s ~= 'L' then
 	return nil

@@ -1,26 +1,40 @@
 -- Copyright (C) 2026 the cpm_pf authors
 -- SPDX-License-Identifier: GPL-2.0-or-later
 --
--- lease: the oldest message that may be sent, and the user's delivery lock.
+-- lease: the oldest messages that may be sent, and the user's delivery lock.
 --
 -- ARGV 3 token, 4 lease_ms, 5 force: 0 when due, 1 also what waits because
 --      its client could not be reached, 2 all; 6 age: a deferred message is
 --      forced only if it was queued more than so many ms ago, that is, before
---      what forces it happened
--- returns {'ok', attempt, blob} | {'empty'} | {'none'} | {'wait', ms}
---         | {'busy', ms}
+--      what forces it happened; 7 at most so many messages, 8 and so many
+--      bytes (the first counts whatever its size); 9 only what came after
+--      this seq: the caller has leased what came before
+-- returns {'ok', seq, attempt, blob, seq, attempt, blob...} | {'empty'}
+--         | {'none'} | {'wait', ms} | {'busy', ms}
+--
+-- A token is "<node>.<boot>.<delivery>": what another boot of this very node
+-- holds is held by nobody, and its lease need not run out first.
 --
 -- Order is first in, first out: a message that waits for its retry makes all
--- behind it wait, unless only that message was refused (class m) or deferred (class d).
+-- behind it wait, unless only that message was refused (class m) or deferred
+-- (class d).
 
 local token, lease_ms, force = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local forced_before = now - tonumber(ARGV[6])
+local max_messages, max_bytes = tonumber(ARGV[7]), tonumber(ARGV[8])
+local after = tonumber(ARGV[9])
+
+local node, boot = string.match(token, '^(%x+)%.(%x+)%.')
+local function is_orphan(held)
+	local its_node, its_boot = string.match(held, '^(%x+)%.(%x+)%.')
+	return its_node and its_node == node and its_boot ~= boot
+end
 
 if call('LLEN', kq) == 0 then
 	return {'empty'}
 end
 local holder = call('GET', klock)
-if holder and holder ~= token then
+if holder and holder ~= token and not is_orphan(holder) then
 	return {'busy', math.max(call('PTTL', klock), 1)}
 end
 write_anyway()
@@ -29,35 +43,55 @@ if drop_if_empty() then
 	return {'empty'}
 end
 
-local at, wait = 0, 0
-while true do
+local out, bytes = {'ok'}, 0
+local wait = 0
+local at = after > 0 and index_after(after) or 0
+local go_on = true
+while go_on do
 	local part = call('LRANGE', kq, at, at + 63)
 	for _, e in ipairs(part) do
 		local seq, exp, id = entry_parse(e)
-		local st = state_get(id)
+		-- what somebody's hand has broken is passed over: nothing may fail
+		-- once the first is leased
+		local st = state_get(id or '')
 		-- leased by this very token: the answer was lost, it is given again
 		local ours = st.leased and st.token == token
+		if st.s == 'L' and is_orphan(st.token) then
+			st.s = 'Q'
+		end
 		-- nothing is forced twice by the same delivery
 		local forced = st.token ~= '!' .. token
 			and (force == 2 or (force == 1 and st.class == 'u'))
 			and (st.class ~= 'd' or seq <= forced_before)
-		local open = ours or (st.s == 'Q' and (exp == 0 or exp > now))
+		local open = id
+			and (ours or (st.s == 'Q' and (exp == 0 or exp > now)))
+		local blob = nil
 		if st.s == 'L' and not ours then
 			-- the lock is free, and yet this one is out: its holder lost the
 			-- answer to its lease, or Redis the lock. It keeps its place
-			return {'wait', int(math.max(st.deadline - now, 1))}
+			wait = math.max(st.deadline - now, 1)
+			go_on = false
+			break
 		end
 		if open and not ours and st.due > now and not forced then
 			if wait == 0 or st.due - now < wait then
 				wait = st.due - now
 			end
 			if st.class ~= 'm' and st.class ~= 'd' then
-				return {'wait', int(wait)}
+				go_on = false
+				break
 			end
 			open = false
 		end
 		if open then
-			local blob = call('HGET', km, id)
+			blob = call('HGET', km, id)
+			if blob and #out > 1 and bytes + #blob > max_bytes then
+				go_on = false
+				break
+			end
+		end
+		if blob then
+			bytes = bytes + #blob
 			st.s = 'L'
 			if not ours then
 				st.attempts = st.attempts + 1
@@ -65,16 +99,25 @@ while true do
 			st.deadline = now + lease_ms
 			st.token = token
 			state_set(id, st)
-			call('SET', klock, token, 'PX', lease_ms)
-			-- whoever is alive looks again after this lease's end
-			call('ZADD', kwake, int(now + lease_ms + 1000), aor)
-			return {'ok', st.attempts, blob}
+			out[#out + 1] = int(seq)
+			out[#out + 1] = st.attempts
+			out[#out + 1] = blob
+			if #out > max_messages * 3 then
+				go_on = false
+				break
+			end
 		end
 	end
 	if #part < 64 then
 		break
 	end
 	at = at + 64
+end
+if #out > 1 then
+	call('SET', klock, token, 'PX', lease_ms)
+	-- whoever is alive looks again after this lease's end
+	call('ZADD', kwake, int(now + lease_ms + 1000), aor)
+	return out
 end
 if wait > 0 then
 	return {'wait', int(wait)}

@@ -11,17 +11,7 @@
 local after, limit, want = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local n = call('LLEN', kq)
 
--- first entry with seq > after, by bisection: seq grows along the list
-local lo, hi = 0, n
-while lo < hi do
-	local mid = math.floor((lo + hi) / 2)
-	if entry_parse(call('LINDEX', kq, mid)) > after then
-		hi = mid
-	else
-		lo = mid + 1
-	end
-end
-
+local lo = index_after(after)
 local out, next_seq = {n, '0'}, 0
 local scanned = 0
 while lo < n do
@@ -32,13 +22,16 @@ while lo < n do
 			out[2] = int(next_seq)
 			return out
 		end
-		next_seq = seq
+		next_seq = seq or next_seq
 		scanned = scanned + 1
-		local st = state_get(id)
-		if (exp == 0 or exp > now or st.s == 'L')
+		local st = state_get(id or '')
+		if exp and (exp == 0 or exp > now or st.s == 'L')
 			and (want == '-' or want == st.s) then
-			out[#out + 1] = {int(seq), st.s, st.attempts, due_of(st),
-				st.err, blob_envelope(call('HGET', km, id))}
+			local blob = call('HGET', km, id)
+			if blob then
+				out[#out + 1] = {int(seq), st.s, st.attempts, due_of(st),
+					st.err, blob_envelope(blob)}
+			end
 		end
 	end
 	lo = lo + 64

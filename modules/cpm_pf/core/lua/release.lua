@@ -10,7 +10,7 @@
 local token, id, wake_in = ARGV[3], ARGV[4], tonumber(ARGV[5])
 
 write_anyway()
-if id ~= '-' then
+if id ~= '-' and token ~= '-' then
 	local raw = call('HGET', km, ' s' .. id)
 	local st = raw and state_parse(raw)
 	if st and st.token == token then
@@ -40,6 +40,18 @@ end
 if holder then
 	-- another delivery goes on: look when its lease would end
 	wake_in = math.max(call('PTTL', klock), 0) + 1000
+end
+-- A retry is due and was not made: its client may be known to another node
+-- only. That node has its chance soon, and the rarer the longer this goes on.
+for _, e in ipairs(call('LRANGE', kq, 0, 15)) do
+	local _, _, eid = entry_parse(e)
+	local st = state_get(eid or '')
+	if st.s == 'Q' and st.attempts > 0 and st.due <= now
+		and st.class ~= 'm' and st.class ~= 'd' then
+		wake_in = math.min(wake_in,
+			math.max(now - math.max(st.due, st.deadline), 2000))
+		break
+	end
 end
 wake_at(now + wake_in, soonest)
 return call('LLEN', kq)

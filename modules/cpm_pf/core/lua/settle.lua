@@ -3,8 +3,8 @@
 --
 -- settle: what became of a leased message.
 --
--- KEYS 9 the message's tombstone
--- ARGV 3 token, 4 id, 5 delivered|retry|dead|defer, 6 retry_in_ms, 7 class,
+-- KEYS 11 the message's tombstone
+-- ARGV 3 token, 4 id, 5 delivered|retry|dead|defer|unsent, 6 retry_in_ms, 7 class,
 --      8 error, 9 dedup_ms
 -- returns 1, or 0: the lease is lost, nothing changed
 --
@@ -22,18 +22,30 @@ if st.token ~= token then
 end
 
 if how == 'delivered' then
-	local blob = call('HGET', km, id)
-	local bytes, soonest = meta_get()
-	message_remove(entry_find(id), id, st)
-	call('HINCRBY', ksum, 'n', -1)
-	call('HINCRBY', ksum, 'b', -#blob)
-	call('SET', ktomb, blob_fingerprint(blob), 'PX', ARGV[9])
-	meta_set(bytes - #blob, soonest)
+	local blob, entry = call('HGET', km, id), entry_find(id)
+	if entry then
+		message_take(entry, id, st)
+	else
+		call('HDEL', km, id, ' s' .. id)
+	end
+	if blob then
+		call('SET', ktomb, blob_fingerprint(blob), 'PX', ARGV[9])
+	end
 	drop_if_empty()
 	return 1
 end
 
 write_anyway()
+if how == 'unsent' then
+	-- as if it had never been leased
+	st.s = 'Q'
+	st.token = '-'
+	st.deadline = 0
+	st.attempts = math.max(st.attempts - 1, 0)
+	state_set(id, st)
+	soonest_again(id)
+	return 1
+end
 st.s = 'Q'
 -- of what others pass, this delivery has had its look
 st.token = (ARGV[7] == 'm' or ARGV[7] == 'd') and '!' .. token or '-'
@@ -48,7 +60,7 @@ end
 if how == 'dead' then
 	st.s = 'D'
 	st.due = 0
-	call('ZADD', kdead, int(now), aor .. ' ' .. id)
+	call('ZADD', kdead, 0, aor .. ' ' .. id)
 end
 state_set(id, st)
 soonest_again(id)

@@ -12,7 +12,9 @@ end
 local bytes, soonest = meta_get()
 local oldest = entry_parse(call('LINDEX', kq, 0))
 local newest = entry_parse(call('LINDEX', kq, -1))
-if call('HLEN', km) == n + 1 and (soonest == 0 or soonest > now) then
+local fields = call('HLEN', km) - call('HEXISTS', km, ' b')
+if fields == n and oldest and newest
+	and (soonest == 0 or soonest > now) then
 	-- no state, nothing expired: the numbers are there already
 	return {n, bytes, int(oldest), int(newest), n, 0, 0, 0}
 end
@@ -21,15 +23,15 @@ local count = {Q = 0, L = 0, H = 0, D = 0}
 oldest, newest, n = 0, 0, 0
 for _, e in ipairs(call('LRANGE', kq, 0, -1)) do
 	local seq, exp, id = entry_parse(e)
-	local st = state_get(id)
-	if exp == 0 or exp > now or st.s == 'L' then
+	local st = state_get(id or '')
+	if exp and (exp == 0 or exp > now or st.s == 'L') then
 		count[st.s] = count[st.s] + 1
 		n = n + 1
 		if oldest == 0 then
 			oldest = seq
 		end
 		newest = seq
-	else
+	elseif exp then
 		bytes = bytes - call('HSTRLEN', km, id)
 	end
 end

@@ -1,0 +1,79 @@
+/*
+ * Copyright (C) 2026 the cpm_pf authors
+ *
+ * This file is part of cpm_pf, a module for Kamailio, a free SIP server.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+/*
+ * io_queue_int.h - what the files of io_queue share.
+ *
+ * runs in:  io_queue*.c only
+ * owns:     see io_queue.h
+ */
+
+#ifndef IO_QUEUE_INT_H
+#define IO_QUEUE_INT_H
+
+#include <hiredis/hiredis.h>
+
+#include "../core/cpm_wr.h"
+#include "io_queue.h"
+
+/* Scripts take aor and now first (core/lua/common.lua). */
+#define IOQ_ARGS_MAX (CPM_LEASE_MAX + 8)
+
+struct io_queue
+{
+	struct io_redis *redis;
+	struct redisReply *reply; /* what borrowed slices point into */
+	char prefix[CPM_QUEUE_PREFIX_MAX];
+	size_t prefix_len;
+	uint64_t now_ms;
+	const char *error; /* of ours; NULL: ask io_redis */
+};
+
+/* Arguments, by value. */
+struct ioq_args
+{
+	struct cpm_pl v[IOQ_ARGS_MAX];
+	size_t n;
+	char digits[IOQ_ARGS_MAX][24];
+};
+
+void ioq_args_init(
+		struct ioq_args *a, const struct io_queue *q, struct cpm_pl aor);
+void ioq_arg_pl(struct ioq_args *a, struct cpm_pl v);
+void ioq_arg_u64(struct ioq_args *a, uint64_t v);
+/* "-" stands for nothing where a script wants a word. */
+void ioq_arg_word(struct ioq_args *a, struct cpm_pl v);
+
+/* Replies, checked: what is not there reads as nothing. */
+struct cpm_pl ioq_rep_pl(const redisReply *r);
+bool ioq_rep_u64(const redisReply *r, uint64_t *v_r);
+const redisReply *ioq_rep_at(const redisReply *r, size_t i);
+size_t ioq_rep_count(const redisReply *r);
+bool ioq_rep_is(const redisReply *r, const char *word);
+
+struct cpm_pl ioq_prefix_of(const struct io_queue *q);
+
+/* A new call: what the last one lent is taken back. */
+void ioq_begin(struct io_queue *q);
+
+/* An answer of an unknown shape. CPM_EPROTO. */
+int ioq_bad_reply(struct io_queue *q);
+
+/* CPM_OK; CPM_EPROTO: a bound. */
+int ioq_keys_of(struct io_queue *q, struct cpm_queue_keys *k, struct cpm_pl aor,
+		struct cpm_pl id);
+
+/* One script; its reply is q->reply. */
+int ioq_run(struct io_queue *q, enum cpm_script script,
+		const struct cpm_queue_keys *k, const struct ioq_args *a);
+
+/* n answers of a pipeline, kept together as one array in q->reply, so that
+ * slices of all of them can be lent. CPM_OK, CPM_ENOMEM, or as io_redis_get. */
+int ioq_gather(struct io_queue *q, size_t n);
+
+#endif
