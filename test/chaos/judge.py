@@ -94,7 +94,7 @@ class _Windows:
 class _Message:
     __slots__ = ("id", "r", "body", "expires", "sent", "sent_line", "fin",
                  "fin_line", "code", "shaky", "takes", "refused", "left",
-                 "expired", "cid", "codes", "repeats")
+                 "expired", "cid", "codes")
 
     def __init__(self, ident):
         self.id = ident
@@ -103,7 +103,6 @@ class _Message:
         self.code = 0
         self.shaky = self.expired = False
         self.takes, self.refused, self.codes = [], [], set()
-        self.repeats = []
 
 
 class Verdict:
@@ -162,8 +161,6 @@ def _read(path, v):
                     m.r, m.body, m.expires = d["r"], d["body"], d["x"]
                     m.sent, m.sent_line = d["t"], number
                     v.counts["sent"] += 1
-            elif e == "rep":
-                m.repeats.append((d["t"], d["node"]))
             elif e == "end":
                 m.codes.add(d["code"])
                 m.shaky = m.shaky or d["code"] in (0, 503)
@@ -253,9 +250,6 @@ def _twice(v, m, windows):
             reason = "sent again, after no answer or 503"
         elif w is not None and w.meets(t, t):
             reason = "broken where the 200 went"
-        elif not (queued and queued2) and any(
-                windows[n].meets(at - 0.5, at) for at, n in m.repeats):
-            reason = "retransmitted, while broken where it was to be queued"
         else:
             reason = "NONE"
             v.bad("was taken again and there is no reason for it", m.id)
