@@ -250,7 +250,8 @@ struct pf_session *pf_session_new(void *owner)
 	s->owner = owner;
 	s->slot = i;
 	s->generation = generations[i];
-	s->number = number_head | (++count & 0xffffffff);
+	/* its slot stands in it */
+	s->number = number_head | (++count * SESSIONS_MAX & 0xffffffff) | i;
 	s->key = random64();
 	of_slot[i] = s;
 	facts_drop(slot_at(self, i)); /* of an answer that came too late */
@@ -275,14 +276,9 @@ void *pf_session_of_slot(uint32_t slot)
 
 void *pf_session_of_number(uint64_t number)
 {
-	uint32_t i;
+	struct pf_session *s = of_slot[number % SESSIONS_MAX];
 
-	for(i = 0; i < SESSIONS_MAX; i++) {
-		if(of_slot[i] != NULL && of_slot[i]->number == number) {
-			return of_slot[i]->owner;
-		}
-	}
-	return NULL;
+	return s != NULL && s->number == number ? s->owner : NULL;
 }
 
 /* ------------------------------------------------------------ the answer */

@@ -1606,6 +1606,59 @@ START_TEST(property)
 }
 END_TEST
 
+/* A client that takes sessions only is one of now: its message is queued to be
+ * brought in a session at once, and not for a client that comes later. */
+START_TEST(sessions_only)
+{
+	static const struct
+	{
+		unsigned caps;
+		const char *rule; /* NULL: none */
+		bool deferred;
+	} rows[] = {
+			{CPM_CAP_DEFERRED, NULL, false},
+			{CPM_CAP_LARGEMSG, NULL, false},
+			{CPM_CAP_SIP_IM, NULL, false},
+			/* takes neither: it waits for another client */
+			{CPM_CAP_FILETRANSFER, NULL, true},
+			/* the user's own wish is no matter of capabilities */
+			{CPM_CAP_DEFERRED, "defer", true},
+			{CPM_CAP_DEFERRED, "queue", true},
+	};
+	struct world w = world_new();
+	struct cpm_decision d;
+
+	add_client(&w, rows[_i].caps, "");
+	if(rows[_i].rule != NULL) {
+		(void)add_rule(&w, rows[_i].rule);
+	}
+	d = decide(&w);
+	ck_assert_int_eq(d.verdict, CPM_VERDICT_QUEUE);
+	ck_assert_int_eq(d.deferred, rows[_i].deferred);
+}
+END_TEST
+
+START_TEST(session_kinds)
+{
+	static const struct
+	{
+		unsigned caps;
+		enum cpm_session session;
+	} rows[] = {
+			{0, CPM_SESSION_NONE},
+			{CPM_CAP_MSG | CPM_CAP_PAGER_LARGE, CPM_SESSION_NONE},
+			{CPM_CAP_SESSION | CPM_CAP_FILETRANSFER, CPM_SESSION_NONE},
+			{CPM_CAP_DEFERRED, CPM_SESSION_STANDALONE},
+			{CPM_CAP_MSG | CPM_CAP_LARGEMSG, CPM_SESSION_STANDALONE},
+			{CPM_CAP_SIP_IM, CPM_SESSION_CHAT},
+			{CPM_CAP_SIP_IM | CPM_CAP_DEFERRED, CPM_SESSION_STANDALONE},
+	};
+	struct cpm_caps caps = {.set = rows[_i].caps};
+
+	ck_assert_int_eq(cpm_client_session(&caps), rows[_i].session);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("cpm_decide");
@@ -1683,6 +1736,8 @@ int main(void)
 			sender_authorised);
 	fu_case(s, "\"SHALL authorize the sender\": every reason not to, in order",
 			sender_rows);
+	fu_table(s, "a client of sessions only is one of now", sessions_only, 6);
+	fu_table(s, "capabilities tell the kind of session", session_kinds, 7);
 	fu_case(s, "random worlds: a naive statement of the rules says the same",
 			property);
 	return fu_run(s);

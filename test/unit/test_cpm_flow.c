@@ -2506,7 +2506,7 @@ int main(void)
 
 	fu_case(s, "a message is accepted as it came", accepted);
 	fu_case(s, "200 is called OK", accepted_200);
-	fu_table(s, "each answer of the store has its outcome", store_says, 6);
+	fu_table(s, "each answer of the store has its outcome", store_says, 7);
 	fu_table(
 			s, "a failing store is 503, in the second try too", store_fails, 4);
 	fu_table(s, "what cannot be accepted is refused, and says why", refused,

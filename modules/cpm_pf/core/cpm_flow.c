@@ -280,7 +280,8 @@ static int put_try(const struct cpm_accept_ports *ports,
 	put.max_bytes = conf->queue_max_bytes;
 	put.max_per_sender = conf->queue_max_per_sender;
 	put.drop_oldest = conf->drop_oldest;
-	put.sender = m->originator;
+	/* noted only where it is asked for: it costs memory for each message */
+	put.sender = conf->queue_max_per_sender > 0 ? m->originator : CPM_PL_NULL;
 	put.check_in_ms = conf->check_in_ms;
 	put.deferred = deferred;
 	rc = ports->queue_put(ports->ctx, &put, res);

@@ -459,7 +459,12 @@ static int check_replicas(
 			"executed, but only %lld of %u replicas have it",
 			wait->type == REDIS_REPLY_INTEGER ? wait->integer : 0LL,
 			r->conf.wait_replicas);
-	return conn_failed(r, c, CPM_EUNSURE);
+	int rc = conn_failed(r, c, CPM_EUNSURE);
+	/* so does a master that was replaced, and has not been told yet */
+	if(r->conf.topology == IO_REDIS_SENTINEL
+			&& io_sentinel_doubts(c, CPM_PL_LIT("NOREPLICAS")))
+		io_conn_close(c);
+	return rc;
 }
 
 static int eval(struct io_redis *r, bool durable, enum cpm_script script,

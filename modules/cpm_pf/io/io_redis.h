@@ -30,8 +30,9 @@
  *
  * Sentinel: to connect, the sentinels are asked in turn, beginning with the
  * one that answered last, and the server that one names must call itself a
- * master (ROLE). READONLY, MASTERDOWN, NOREPLICAS, a closed connection or a
- * time-out: the next use asks the sentinels again.
+ * master (ROLE). READONLY, MASTERDOWN, NOREPLICAS, a WAIT that too few
+ * replicas answered, a closed connection or a time-out: the next use asks the
+ * sentinels again.
  *
  * Cluster: the map of slots is read from CLUSTER SLOTS, and again, at most
  * every IO_REDIS_REFRESH_MS, from whichever node answers, after MOVED, after
