@@ -343,11 +343,31 @@ static int retry_check(void)
 /* The worker refuses as well; here the operator learns it at start. */
 static int msrp_check(void)
 {
-	bool tls = false;
+	bool tls = false, plain = false, any = false;
+	const char *at;
 	size_t i;
 
 	for(i = 0; i < pf_conf.msrp_listen_count; i++) {
-		tls = tls || strncmp(pf_conf.msrp_listen[i], "tls:", 4) == 0;
+		at = pf_conf.msrp_listen[i];
+		if(strncmp(at, "tls:", 4) == 0) {
+			tls = true;
+			at += 4;
+		} else {
+			plain = true;
+		}
+		any = any || strncmp(at, "0.0.0.0:", 8) == 0
+			  || strncmp(at, "[::]:", 5) == 0;
+	}
+	if(tls && !plain) {
+		LM_ERR("parameter msrp_listen: only tls: is given; clients that did "
+			   "not register by TLS are offered plain MSRP, for which it "
+			   "takes an address without tls: as well\n");
+		return -1;
+	}
+	if(any && pf_params.msrp_advertise[0] == '\0') {
+		LM_ERR("parameter msrp_listen: on all addresses, and msrp_advertise "
+			   "does not tell which one clients are to connect to\n");
+		return -1;
 	}
 	if(tls
 			&& (access(pf_params.msrp_cert, R_OK) != 0
@@ -358,9 +378,12 @@ static int msrp_check(void)
 		return -1;
 	}
 	if(strpbrk(pf_params.msrp_advertise, " /@;") != NULL
+			|| (strchr(pf_params.msrp_advertise, ':') != NULL
+					&& pf_params.msrp_advertise[0] != '[')
 			|| strlen(pf_params.msrp_advertise) > 255) {
 		LM_ERR("parameter msrp_advertise: \"%s\"; it takes the host name or "
-			   "address that clients connect to, without a port\n",
+			   "address (IPv6 in brackets) that clients connect to, without a "
+			   "port\n",
 				pf_params.msrp_advertise);
 		return -1;
 	}

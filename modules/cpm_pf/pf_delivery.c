@@ -40,6 +40,7 @@
 #define SWEEP_MS 1000
 #define CLAIM_MS 30000
 #define HANGUP_GRACE_MS 300
+#define BRAKE_MS 500  /* after a request that could not be sent */
 #define CLAIM_PAGE 64 /* users of one shard at a time */
 
 /* One user whose queue is to be looked at, or is being emptied. */
@@ -73,6 +74,7 @@ static struct pf_contact found[CPM_CONTACTS_MAX];
 static struct job *job_now;		 /* whose ports are running */
 static struct job **job_of_slot; /* [delivery_parallel] */
 static uint64_t token_seq;
+static uint64_t brake_until_ms; /* no delivery is begun before */
 static char token_head[32];
 
 /* ----------------------------------------------------------------- lists */
@@ -241,6 +243,9 @@ static int port_send(void *ctx, const struct cpm_contact *contact,
 
 	rc = pf_tm_send(self, contact, msg, attempt, io_clock_wall_ms(), &slot);
 	if(rc != CPM_OK) {
+		/* most likely tm has no shared memory left, for it keeps what is done
+		 * for some seconds: more of the same would not help */
+		brake_until_ms = io_clock_mono_ms() + BRAKE_MS;
 		LM_WARN("delivery: not sent result=%s aor=%.*s id=%.*s\n",
 				cpm_rc_name(rc), (int)msg->aor.n, msg->aor.p, (int)msg->id.n,
 				msg->id.p);
@@ -669,6 +674,9 @@ static void pending_start(void)
 	struct job *j, *later;
 	unsigned scanned = 0;
 
+	if(now_ms < brake_until_ms) {
+		return;
+	}
 	for(j = pending.first; j != NULL && scanned < 1000
 						   && active.count < pf_conf.delivery_parallel;
 			j = later, scanned++) {

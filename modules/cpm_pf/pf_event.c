@@ -15,6 +15,7 @@
 #include "../../core/dprint.h"
 #include "../../core/fmsg.h"
 #include "../../core/kemi.h"
+#include "../../core/receive.h"
 #include "../../core/route.h"
 #include "../../core/script_cb.h"
 
@@ -101,5 +102,10 @@ void pf_event(enum pf_event event, struct cpm_pl aor, struct cpm_pl id,
 	out->event = true;
 	pf_outcome_set(out, 1, code, "", why);
 	run(event, fmsg);
+	if(event != PF_EVENT_QUEUED) {
+		/* no request is at hand that would take along what the route has set
+		 * ($avp and its kin) when it ends: it would stay for ever */
+		ksr_msg_env_reset();
+	}
 	pf_outcome_back(&kept);
 }

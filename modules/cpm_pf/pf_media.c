@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "io/io_clock.h"
 #include "pf_conf.h"
 
 #include "../../core/dprint.h"
@@ -153,6 +154,24 @@ int pf_media_send(unsigned worker, const struct cpm_ctl *m)
 		return CPM_OK;
 	}
 	return keep(cpm_wr_pl(&w)) ? CPM_OK : CPM_EAGAIN;
+}
+
+void pf_media_gone(void)
+{
+	char buf[CPM_CTL_HEAD + 64];
+	struct cpm_ctl m = {.kind = CPM_CTL_HELLO, .code = CPM_CTL_VERSION};
+	struct cpm_wr w;
+	unsigned i;
+
+	m.session = io_clock_wall_ms(); /* no boot there ever was */
+	cpm_wr_init(&w, buf, sizeof(buf));
+	if(cpm_ctl_put(&w, &m, NULL) != CPM_OK) {
+		return;
+	}
+	for(i = 0; i < pf_conf.delivery_workers; i++) {
+		/* should there be no room, the next worker's HELLO tells */
+		(void)!send(pairs[i][1], buf, w.n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	}
 }
 
 int pf_media_next(unsigned worker, struct cpm_ctl *m_r)

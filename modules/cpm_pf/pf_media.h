@@ -30,6 +30,10 @@ bool pf_media_is_on(void);
 /* The MSRP worker's end, for the nursery. */
 int pf_media_far_fd(unsigned worker);
 
+/* In the nursery: the MSRP worker has died, and speaks no last word itself.
+ * Said in its place: another HELLO, of one that listens nowhere. */
+void pf_media_gone(void);
+
 /* Ours, for poll, and whether it waits to be written. */
 int pf_media_fd(unsigned worker);
 bool pf_media_wants_write(void);

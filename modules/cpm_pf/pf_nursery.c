@@ -217,6 +217,9 @@ static void worker_died(struct worker *w, int status)
 	w->pid = 0;
 	w->start_at_ms = now_ms + w->backoff_ms;
 	pf_stat(CPM_STAT_worker_restarts);
+	if(strcmp(w->role, "msrp") == 0) {
+		pf_media_gone();
+	}
 	if(WIFSIGNALED(status)) {
 		LM_ERR("nursery: worker died role=%s signal=%d restart_ms=%llu\n",
 				w->role, WTERMSIG(status), (unsigned long long)w->backoff_ms);

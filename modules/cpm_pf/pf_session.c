@@ -42,6 +42,7 @@
 #define ZOMBIE_MS 300000  /* longer than any INVITE transaction */
 #define GENERATION_BITS 24
 #define TAG_HEAD "cpm-"
+#define TYPE_LINE_MAX (CPM_MSRP_LINE_MAX / 2) /* as cpm_ctl has it */
 
 /* Of a 2xx, in shared memory. */
 struct answer
@@ -174,8 +175,12 @@ bool pf_session_hello(
 	boot = new_boot;
 	listens_read(listens);
 	cpm_pl_cstr(fingerprint, own_fingerprint, sizeof(own_fingerprint));
-	LM_NOTICE("session: msrp worker is ready listens=%s%s%s\n", plain_at,
-			tls_at[0] != '\0' ? " tls:" : "", tls_at);
+	if(listens.n == 0) {
+		LM_NOTICE("session: msrp worker is gone\n");
+	} else {
+		LM_NOTICE("session: msrp worker is ready listens=%s%s%s\n", plain_at,
+				tls_at[0] != '\0' ? " tls:" : "", tls_at);
+	}
 	return other;
 }
 
@@ -268,10 +273,20 @@ struct cpm_pl pf_session_contact(const struct pf_session *s)
 	return s->contact;
 }
 
+/* What a hint says of a slot: its number, and of which dialog in it the hint
+ * speaks. Slots are taken again at once: a BYE that is late must not end the
+ * session that has its slot now. */
+static uint32_t hint_of(uint32_t i, uint64_t key)
+{
+	return (uint32_t)(key * SESSIONS_MAX) | i;
+}
+
 void *pf_session_of_slot(uint32_t slot)
 {
-	return slot < SESSIONS_MAX && of_slot[slot] != NULL ? of_slot[slot]->owner
-														: NULL;
+	uint32_t i = slot % SESSIONS_MAX;
+	struct pf_session *s = of_slot[i];
+
+	return s != NULL && hint_of(i, s->key) == slot ? s->owner : NULL;
 }
 
 void *pf_session_of_number(uint64_t number)
@@ -369,6 +384,11 @@ static void on_answer(struct cell *t, int type, struct tmcb_params *ps)
 		return;
 	}
 	s = slot_at(worker, i);
+	expected = (uint64_t)generation << 16;
+	if(atomic_load(&s->answer) != expected) {
+		/* it has one, or the slot is another session's: whose facts stay */
+		return;
+	}
 	if(ps->code < 300 && ps->rpl != NULL && ps->rpl != FAKED_REPLY) {
 		a = answer_of(ps->rpl, generation);
 		a = atomic_exchange(&s->facts, a);
@@ -376,10 +396,10 @@ static void on_answer(struct cell *t, int type, struct tmcb_params *ps)
 			shm_free(a);
 		}
 	}
-	expected = (uint64_t)generation << 16;
 	if(atomic_compare_exchange_strong(&s->answer, &expected,
 			   expected | ((uint64_t)ps->code & 0xffff))) {
-		pf_hint_dialog(worker, PF_HINT_ANSWERED, i);
+		pf_hint_dialog(
+				worker, PF_HINT_ANSWERED, hint_of(i, atomic_load(&s->key)));
 	}
 }
 
@@ -472,7 +492,8 @@ static int request_send(struct pf_session *s, const char *method_name,
 			s->facts == NULL ? TMCB_LOCAL_COMPLETED : 0,
 			s->facts == NULL ? on_answer : NULL,
 			s->facts == NULL ? param_of(s) : NULL);
-	rc = tmb.t_uac(&uac) < 0 ? CPM_EDOWN : CPM_OK;
+	/* 0: an event_route[tm:local-request] has dropped it */
+	rc = tmb.t_uac(&uac) <= 0 ? CPM_EDOWN : CPM_OK;
 	free_rr(&d.route_set);
 	return rc;
 }
@@ -530,6 +551,28 @@ static void contact_put(struct cpm_wr *w, const struct pf_session *s)
 	}
 }
 
+/* A Content-Type as it may stand in one line. A sender's may be folded or have
+ * tabs (RFC 3261, 7.3.1), and be as long as it likes: were it refused here, no
+ * attempt would ever succeed, and all that is queued behind it would wait. */
+static struct cpm_pl type_line(struct cpm_pl type, char buf[TYPE_LINE_MAX])
+{
+	size_t i;
+
+	if(type.n > TYPE_LINE_MAX) {
+		type.n = cpm_pl_chr(type, ';');
+	}
+	if(type.n > TYPE_LINE_MAX) {
+		return CPM_PL_LIT("application/octet-stream");
+	}
+	for(i = 0; i < type.n; i++) {
+		buf[i] = (unsigned char)type.p[i] < ' ' || type.p[i] == 0x7f
+						 ? ' '
+						 : type.p[i];
+	}
+	type = cpm_pl_trim(cpm_pl(buf, type.n));
+	return type.n > 0 ? type : CPM_PL_LIT("application/octet-stream");
+}
+
 static int offer_put(
 		const struct pf_session *s, const struct cpm_msg *msg, struct cpm_wr *w)
 {
@@ -538,6 +581,8 @@ static int offer_put(
 	struct cpm_pl fingerprint = cpm_pl_str(own_fingerprint);
 	struct cpm_pl host, port;
 	struct cpm_wr types;
+	struct cpm_pl type;
+	char type_buf[TYPE_LINE_MAX];
 	char types_buf[320];
 	uint64_t number;
 
@@ -552,8 +597,9 @@ static int offer_put(
 	cpm_wr_str(&types, "message/cpim");
 	if(!cpm_ctype_is(msg->content_type, "message/cpim")) {
 		cpm_wr_chr(&types, ' ');
-		cpm_wr_pl_put(&types, cpm_pl_trim(cpm_pl(msg->content_type.p,
-									  cpm_pl_chr(msg->content_type, ';'))));
+		type = type_line(msg->content_type, type_buf);
+		cpm_wr_pl_put(
+				&types, cpm_pl_trim(cpm_pl(type.p, cpm_pl_chr(type, ';'))));
 	}
 	memset(&desc, 0, sizeof(desc));
 	desc.sess_id = s->number >> 2; /* below 2^62: some read it as signed */
@@ -786,7 +832,7 @@ int pf_session_send(
 {
 	struct cpm_ctl m;
 	struct cpm_wr w;
-	char id[40];
+	char id[40], type[TYPE_LINE_MAX];
 	size_t at;
 	int rc;
 
@@ -801,7 +847,7 @@ int pf_session_send(
 		cpm_wr_hex64(&w, cpm_hash64(CPM_HASH_INIT, msg->id));
 		m.a = cpm_wr_pl(&w);
 	}
-	m.b = msg->content_type;
+	m.b = type_line(msg->content_type, type);
 	m.size = msg->body.n;
 	at = msg->body.n < CPM_CTL_DATA ? msg->body.n : CPM_CTL_DATA;
 	m.data = cpm_pl(msg->body.p, at);
@@ -964,14 +1010,17 @@ int pf_session_request(struct sip_msg *msg)
 		return -1;
 	}
 	if(msg->first_line.u.request.method_value == METHOD_ACK) {
-		return 1; /* of a refused re-INVITE: tm has taken it, or it is late */
+		/* of a refused re-INVITE: tm ends its retransmissions; or it is late,
+		 * and no transaction comes of it */
+		(void)tmb.t_newtran(msg);
+		return 1;
 	}
 	if(!is_of_dialog(msg, slot_at(worker, slot), key)) {
 		return request_reply(msg, 481, "Call/Transaction Does Not Exist");
 	}
 	switch(msg->first_line.u.request.method_value) {
 		case METHOD_BYE:
-			pf_hint_dialog(worker, PF_HINT_HANGUP, slot);
+			pf_hint_dialog(worker, PF_HINT_HANGUP, hint_of(slot, key));
 			return request_reply(msg, 200, "OK");
 		case METHOD_OPTIONS:
 			return request_reply(msg, 200, "OK");

@@ -72,7 +72,8 @@ void pf_session_end(struct pf_session **s);
 /* The client hung up already: no BYE. */
 void pf_session_hung_up(struct pf_session *s);
 
-/* The owner of a session, by its slot or by its number; NULL: none. */
+/* The owner of a session, by what a hint says (its slot, and which dialog in
+ * it) or by its number; NULL: none, or none any more. */
 void *pf_session_of_slot(uint32_t slot);
 void *pf_session_of_number(uint64_t number);
 

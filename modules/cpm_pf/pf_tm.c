@@ -222,7 +222,8 @@ int pf_tm_send(unsigned worker, const struct cpm_contact *contact,
 		set_uac_req(&uac, &method, &r.headers, &r.body, &r.dlg,
 				TMCB_LOCAL_COMPLETED, on_answer,
 				param_of(worker, slot, slot_at(worker, slot)->generation));
-		if(tmb.t_uac(&uac) < 0) {
+		/* 0: event_route[tm:local-request] dropped it */
+		if(tmb.t_uac(&uac) <= 0) {
 			pf_tm_done(worker, slot);
 			rc = CPM_EDOWN;
 		} else {

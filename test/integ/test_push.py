@@ -4,6 +4,7 @@
 
 import os
 import signal
+import socket
 
 import pytest
 
@@ -244,3 +245,44 @@ def test_a_client_that_takes_sessions_only_gets_its_messages_at_once(
     bob.wait_msrp(1)
     assert bodies(bob) == [sent]
     stack.wait_empty("bob")
+
+
+def test_a_content_type_with_a_tab_holds_up_nobody(start, client):
+    stack = start({"retry_intervals": "1"})
+    assert stack.ua("alice").message(
+        "sip:bob@example.org", b"tab",
+        "text/plain;\tcharset=utf-8").code == 202
+    second = send(stack, b"second")
+    bob = client(stack, accept_types="message/cpim text/plain")
+    bob.register(params=SESSIONS_ONLY)
+    stack.wait_empty("bob", 10)
+    assert bodies(bob) == [b"tab", second]
+
+
+def test_without_an_msrp_worker_a_client_gets_messages(start, client):
+    stack = start({"retry_intervals": "1"})
+    stack.expect_log(r"nursery: worker (died|ended) role=msrp", r"msrp: ")
+    sent = send(stack, b"x")
+    # whoever has the port, the worker cannot start again
+    taken = socket.socket()
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+    def kill_and_take():
+        for pid in stack.workers():
+            with open("/proc/%d/cmdline" % pid, "rb") as f:
+                if b"\0msrp\0" in f.read():
+                    os.kill(pid, signal.SIGKILL)
+        try:
+            taken.bind((HOST, stack.msrp_port))
+            return True
+        except OSError:
+            return False
+    with taken:
+        wait_until(kill_and_take, 10)
+        taken.listen()
+        stack.kamailio.wait_log(r"session: msrp worker is gone")
+        bob = client(stack)
+        bob.register()
+        bob.wait_messages(1)
+        assert [m.body for m in bob.messages] == [sent]
+        stack.wait_empty("bob")

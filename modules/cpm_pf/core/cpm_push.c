@@ -328,20 +328,6 @@ static int give(struct cpm_deliver *d, const struct cpm_dlv_env *e,
 	return CPM_OK;
 }
 
-/* Leased, and not for this session or not now. */
-static void unsend(struct cpm_deliver *d, const struct cpm_dlv_env *e,
-		const struct cpm_lease *lease)
-{
-	struct cpm_settle s;
-
-	memset(&s, 0, sizeof(s));
-	s.aor = cpm_dlv_aor(d);
-	s.token = cpm_dlv_token(d);
-	s.id = lease->msg.id;
-	s.how = CPM_SETTLE_UNSENT;
-	(void)e->ports->queue_settle(e->ports->ctx, &s);
-}
-
 enum fill
 {
 	FILL_GO_ON,
@@ -349,21 +335,37 @@ enum fill
 	FILL_LOST /* the session does not take anything any more */
 };
 
-/* One message more. They are leased one by one: what is lent of a lease is
- * good only until the store is asked again. */
-static enum fill fill_one(struct cpm_deliver *d, const struct cpm_dlv_env *e)
+/* As many messages as there is room for, leased in one go. What is lent of a
+ * lease is good only until the store is asked again: what is not for this
+ * session, or not now, goes back when all have been looked at. */
+static enum fill fill_some(struct cpm_deliver *d, const struct cpm_dlv_env *e)
 {
 	struct cpm_push *p = d->push;
-	struct cpm_lease lease;
+	struct cpm_lease leases[CPM_PUSH_WINDOW];
+	struct cpm_settle back[CPM_PUSH_WINDOW];
+	int rcs[CPM_PUSH_WINDOW];
+	char ids[CPM_PUSH_WINDOW][CPM_MSG_ID_MAX];
+	size_t window = d->one_by_one ? 1 : e->conf->session_window;
+	unsigned max = d->one_by_one ? 1 : e->conf->session_max_messages;
 	struct cpm_lease_ask ask = {cpm_dlv_aor(d), cpm_dlv_token(d),
 			e->conf->lease_ms, d->force,
-			e->now_ms > d->since_ms ? e->now_ms - d->since_ms : 0, 1, 0,
+			e->now_ms > d->since_ms ? e->now_ms - d->since_ms : 0, 0,
+			e->conf->session_window_bytes > p->bytes
+					? e->conf->session_window_bytes - p->bytes
+					: 0,
 			p->last_seq};
-	size_t count = 0;
+	enum fill fill = FILL_GO_ON;
+	size_t count = 0, n = 0;
+	size_t i;
 	int rc;
 
-	memset(&lease, 0, sizeof(lease));
-	rc = e->ports->queue_lease_many(e->ports->ctx, &ask, &lease, &count);
+	ask.max_messages =
+			(window < CPM_PUSH_WINDOW ? window : CPM_PUSH_WINDOW) - p->count;
+	if(max > 0 && max - p->given < ask.max_messages) {
+		ask.max_messages = max - p->given;
+	}
+	memset(leases, 0, sizeof(leases));
+	rc = e->ports->queue_lease_many(e->ports->ctx, &ask, leases, &count);
 	if(rc == CPM_EPROTO) {
 		p->draining = true; /* it will say so again */
 		return FILL_ENOUGH;
@@ -376,31 +378,51 @@ static enum fill fill_one(struct cpm_deliver *d, const struct cpm_dlv_env *e)
 		p->draining = true;
 		return FILL_ENOUGH;
 	}
-	if(!joins(p, &lease.msg)) {
-		p->draining = p->closed = true;
-		unsend(d, e, &lease);
-		return FILL_ENOUGH;
+	for(i = 0; i < count; i++) {
+		struct cpm_lease *l = &leases[i];
+		bool goes = fill == FILL_GO_ON;
+
+		if(goes && !joins(p, &l->msg)) {
+			p->draining = p->closed = true;
+			fill = FILL_ENOUGH;
+			goes = false;
+		}
+		if(goes) {
+			rc = e->ports->session_takes(
+					e->ports->ctx, cpm_dlv_aor(d), &l->msg);
+			if(rc < 0) {
+				/* cannot be told now: nothing passes it */
+				p->draining = p->closed = true;
+				fill = FILL_ENOUGH;
+			} else if(rc == 0) {
+				/* another client's, perhaps: it is looked at when this one
+				 * is done */
+				p->last_seq = l->seq;
+			}
+			goes = rc > 0;
+		}
+		if(goes) {
+			rc = give(d, e, &l->msg, l->attempt, l->seq);
+			goes = rc == CPM_OK;
+			if(!goes) {
+				p->blocked = rc == CPM_EAGAIN;
+				fill = p->blocked ? FILL_ENOUGH : FILL_LOST;
+			}
+		}
+		if(!goes) {
+			memset(&back[n], 0, sizeof(back[n]));
+			back[n].aor = cpm_dlv_aor(d);
+			back[n].token = cpm_dlv_token(d);
+			memcpy(ids[n], l->msg.id.p, l->msg.id.n);
+			back[n].id = cpm_pl(ids[n], l->msg.id.n);
+			back[n].how = CPM_SETTLE_UNSENT;
+			n++;
+		}
 	}
-	rc = e->ports->session_takes(e->ports->ctx, cpm_dlv_aor(d), &lease.msg);
-	if(rc < 0) {
-		/* cannot be told now: nothing passes it */
-		p->draining = p->closed = true;
-		unsend(d, e, &lease);
-		return FILL_ENOUGH;
+	if(n > 0) {
+		(void)e->ports->queue_settle_many(e->ports->ctx, back, n, rcs);
 	}
-	if(rc == 0) {
-		/* another client's, perhaps: it is looked at when this one is done */
-		p->last_seq = lease.seq;
-		unsend(d, e, &lease);
-		return FILL_GO_ON;
-	}
-	rc = give(d, e, &lease.msg, lease.attempt, lease.seq);
-	if(rc == CPM_OK) {
-		return FILL_GO_ON;
-	}
-	unsend(d, e, &lease);
-	p->blocked = rc == CPM_EAGAIN;
-	return p->blocked ? FILL_ENOUGH : FILL_LOST;
+	return fill;
 }
 
 /* Nobody took the message that the session was for: the next client. What
@@ -442,7 +464,7 @@ static enum cpm_dlv_next go_on(struct cpm_deliver *d,
 			p->draining = p->closed = true;
 			break;
 		}
-		fill = fill_one(d, e);
+		fill = fill_some(d, e);
 	}
 	if(fill == FILL_LOST) {
 		return cpm_push_events(d, e, &down, 1, lease);
@@ -519,6 +541,14 @@ enum cpm_dlv_next cpm_push_invited(struct cpm_deliver *d,
 	}
 	d->push->lost_at_ms = e->now_ms + e->conf->lease_ms;
 	d->push->extend_at_ms = e->now_ms + e->conf->lease_ms / 3;
+	rc = e->ports->session_takes(e->ports->ctx, cpm_dlv_aor(d), &lease->msg);
+	if(rc == 0) {
+		/* not in a session as this client describes it: by MESSAGE, or to
+		 * another client */
+		message_allow(d);
+		return client_failed(d, e, 415, lease);
+	}
+	/* its user's wish was known before the INVITE */
 	rc = give(d, e, &lease->msg, lease->attempt, d->seq);
 	if(rc != CPM_OK) {
 		return client_failed(d, e, 0, lease);

@@ -118,6 +118,7 @@ struct io_queue *io_queue_new(
 	}
 	memcpy(q->prefix, prefix.p, prefix.n);
 	q->prefix_len = prefix.n;
+	q->cluster = conf->topology == IO_REDIS_CLUSTER;
 	return q;
 }
 
@@ -646,12 +647,73 @@ int io_queue_purge(struct io_queue *q, struct cpm_pl aor, size_t limit,
 
 /* ----------------------------------------------------- the sweep */
 
+static void claim_args(const struct io_queue *q, unsigned shard,
+		uint64_t claim_ms, size_t limit, struct cpm_queue_keys *k,
+		struct ioq_args *a)
+{
+	(void)cpm_queue_keys_shard(k, ioq_prefix_of(q), shard);
+	ioq_args_init(a, q, CPM_PL_NULL);
+	ioq_arg_u64(a, limit);
+	ioq_arg_u64(a, claim_ms);
+}
+
+/* All in one round trip; they are there all or not at all. */
+static int claim_together(struct io_queue *q, const unsigned *shards,
+		size_t shard_count, uint64_t claim_ms, size_t limit)
+{
+	struct cpm_queue_keys k;
+	struct ioq_args a;
+	size_t i;
+	int rc;
+
+	for(i = 0; i < shard_count; i++) {
+		claim_args(q, shards[i], claim_ms, limit, &k, &a);
+		rc = io_redis_eval_add(
+				q->redis, CPM_SCRIPT_CLAIM, k.key, k.count, a.v, a.n);
+		if(rc != CPM_OK) {
+			return rc;
+		}
+	}
+	return ioq_gather(q, shard_count);
+}
+
+/* One after the other. CPM_OK: at least one is there; NULL where one is not.
+ * A server that is down costs its time once: then its breaker is open. */
+static int claim_singly(struct io_queue *q, const unsigned *shards,
+		size_t shard_count, uint64_t claim_ms, size_t limit)
+{
+	struct cpm_queue_keys k;
+	struct ioq_args a;
+	size_t i;
+	bool any = false;
+	int rc = ioq_gather(q, 0);
+
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	free(q->reply->element);
+	q->reply->element = calloc(shard_count, sizeof(redisReply *));
+	if(q->reply->element == NULL) {
+		q->error = "no memory";
+		return CPM_ENOMEM;
+	}
+	q->reply->elements = shard_count;
+	for(i = 0; i < shard_count; i++) {
+		claim_args(q, shards[i], claim_ms, limit, &k, &a);
+		rc = io_redis_eval(q->redis, CPM_SCRIPT_CLAIM, k.key, k.count, a.v, a.n,
+				&q->reply->element[i]);
+		if(rc == CPM_EPROTO) {
+			return rc;
+		}
+		any = any || rc == CPM_OK;
+	}
+	return any ? CPM_OK : rc;
+}
+
 int io_queue_claim(struct io_queue *q, const unsigned *shards,
 		size_t shard_count, uint64_t claim_ms, size_t limit,
 		struct cpm_pl *users_r, size_t *count_r, uint64_t *left_r)
 {
-	struct cpm_queue_keys k;
-	struct ioq_args a;
 	const redisReply *r;
 	size_t i, j;
 	int rc;
@@ -667,24 +729,20 @@ int io_queue_claim(struct io_queue *q, const unsigned *shards,
 			return ioq_bad_reply(q);
 		}
 	}
-	for(i = 0; i < shard_count; i++) {
-		(void)cpm_queue_keys_shard(&k, ioq_prefix_of(q), shards[i]);
-		ioq_args_init(&a, q, CPM_PL_NULL);
-		ioq_arg_u64(&a, limit);
-		ioq_arg_u64(&a, claim_ms);
-		rc = io_redis_eval_add(
-				q->redis, CPM_SCRIPT_CLAIM, k.key, k.count, a.v, a.n);
-		if(rc != CPM_OK) {
-			return rc;
-		}
-	}
-	rc = ioq_gather(q, shard_count);
+	/* on a Cluster one node may be down, or one slot be moving: that is nothing
+	 * to the users of the others, whose claims would be lost with a pipeline */
+	rc = (q->cluster ? claim_singly : claim_together)(
+			q, shards, shard_count, claim_ms, limit);
 	if(rc != CPM_OK) {
 		return rc;
 	}
 	*count_r = 0;
 	for(i = 0; i < shard_count; i++) {
 		r = q->reply->element[i];
+		left_r[i] = 0;
+		if(r == NULL) {
+			continue;
+		}
 		if(!ioq_rep_u64(ioq_rep_at(r, 0), &left_r[i])
 				|| ioq_rep_count(r) > limit + 1) {
 			return ioq_bad_reply(q);

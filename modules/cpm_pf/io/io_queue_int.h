@@ -30,6 +30,7 @@ struct io_queue
 	struct redisReply *reply; /* what borrowed slices point into */
 	char prefix[CPM_QUEUE_PREFIX_MAX];
 	size_t prefix_len;
+	bool cluster;
 	uint64_t now_ms;
 	const char *error; /* of ours; NULL: ask io_redis */
 };

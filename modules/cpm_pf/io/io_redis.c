@@ -287,7 +287,10 @@ static int job_mend(struct io_redis *r, struct job *j)
 		io_cluster_doubt(r->cluster);
 	j->load = false;
 	if(word == IO_SLOTS_AGAIN || word == IO_SLOTS_DOWN) {
-		if(io_clock_mono_ms() + AGAIN_MS >= j->deadline_ms)
+		/* a last try that has no time for its answer would be a time-out, and
+		 * rob the users of other slots of this node */
+		if(io_clock_mono_ms() + AGAIN_MS + r->conf.cmd_timeout_ms / 4
+				>= j->deadline_ms)
 			return CPM_ENOENT;
 		(void)poll(NULL, 0, AGAIN_MS);
 		j->asking = false;
@@ -840,6 +843,14 @@ static void survey_addr(const struct io_conn *c, struct io_redis_server *s)
 				c->addr.host, v6 ? "]" : "", c->addr.port);
 }
 
+static void survey_init(const struct io_conn *c, struct io_redis_server *s)
+{
+	memset(s, 0, sizeof(*s));
+	s->maxmemory = s->aof_enabled = s->rdb_enabled = -1;
+	s->replicas = s->min_replicas = -1;
+	survey_addr(c, s);
+}
+
 /* CPM_OK: s is filled; else the server did not answer. */
 static int survey_one(
 		struct io_redis *r, struct io_conn *c, struct io_redis_server *s)
@@ -855,10 +866,6 @@ static int survey_one(
 	}
 	if(r->call.failed)
 		return fail(r, CPM_EDOWN, "no memory");
-	memset(s, 0, sizeof(*s));
-	s->maxmemory = s->aof_enabled = s->rdb_enabled = -1;
-	s->replicas = s->min_replicas = -1;
-	survey_addr(c, s);
 	struct cpm_pl part = io_buf_pl(&r->call);
 	int rc = io_conn_send(c, &part, 1, 1 + SURVEY_KEYS, deadline);
 	for(size_t i = 0; i <= SURVEY_KEYS && rc == CPM_OK; i++) {
@@ -895,27 +902,30 @@ int io_redis_survey(struct io_redis *r, struct io_redis_server *servers,
 {
 	bool seen[IO_SLOTS_NODES_MAX] = {false};
 	unsigned slot = 0;
-	size_t n = 0;
+	size_t n = 0, up = 0;
 	int rc = begin(r);
 
 	if(rc != CPM_OK)
 		return rc;
 	while(n < cap) {
-		struct io_conn *c;
+		struct io_conn *c = NULL;
 		if(r->cluster != NULL) {
 			slot = survey_slot(r, slot, seen);
 			if(slot == IO_SLOTS)
 				break;
 		}
 		rc = conn_ready(r, slot, UINT64_MAX, &c);
-		if(rc == CPM_OK)
-			rc = survey_one(r, c, &servers[n]);
-		if(rc == CPM_OK)
-			n++;
+		if(c != NULL) {
+			survey_init(c, &servers[n]);
+			if(rc == CPM_OK)
+				rc = survey_one(r, c, &servers[n]);
+			servers[n++].down = rc != CPM_OK;
+			up += rc == CPM_OK ? 1 : 0;
+		}
 		if(r->cluster == NULL)
 			break;
 	}
-	if(n == 0)
+	if(up == 0)
 		return CPM_EDOWN;
 	*n_r = n;
 	return CPM_OK;

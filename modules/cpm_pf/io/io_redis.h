@@ -197,6 +197,7 @@ void io_redis_reply_free(struct redisReply **reply);
 struct io_redis_server
 {
 	char addr[IO_REDIS_HOST_MAX + 16]; /* "host:port", "[v6]:port", a path */
+	bool down;						   /* does not answer: no more is known */
 	char version[32];				   /* "7.0.15" */
 	int64_t maxmemory;				   /* bytes; 0: no limit */
 	char maxmemory_policy[32];		   /* "noeviction" is the one to have */
@@ -207,9 +208,9 @@ struct io_redis_server
 	int min_replicas;				   /* min-replicas-to-write */
 };
 
-/* The facts of each master that can be reached: at most cap of them, to
- * servers[0 .. *n_r - 1]. One round trip for each, INFO and CONFIG GET.
- * CPM_OK: at least one; CPM_EDOWN: none. */
+/* The facts of each master: at most cap of them, to servers[0 .. *n_r - 1].
+ * One round trip for each, INFO and CONFIG GET. CPM_OK: at least one can be
+ * reached, and those of a Cluster that cannot are `down`; CPM_EDOWN: none. */
 int io_redis_survey(struct io_redis *r, struct io_redis_server *servers,
 		size_t cap, size_t *n_r);
 

@@ -15,6 +15,12 @@ size_t io_survey_warnings(const struct io_redis_server *server,
 {
 	size_t n = 0;
 
+	if(server->down) {
+		warnings_r[n].word = "node-down";
+		warnings_r[n++].text = "this node of the cluster does not answer: the "
+							   "users of its slots get 503 until it does";
+		return n;
+	}
 	/* also without a limit: whoever sets one later would lose messages */
 	if(server->maxmemory_policy[0] != '\0'
 			&& strcmp(server->maxmemory_policy, "noeviction") != 0) {

@@ -24,7 +24,7 @@
 struct io_survey_warning
 {
 	const char *word; /* stable: "may-evict", "no-persistence",
-						 "snapshots-only", "fsync-never" */
+						 "snapshots-only", "fsync-never", "node-down" */
 	const char *text; /* for a human */
 };
 

@@ -69,7 +69,7 @@ static const char usage[] =
 		"  msrp_cert, msrp_key       PEM files\n"
 		"  msrp_max_connections      10000\n"
 		"  msrp_max_memory           256 (MiB)\n"
-		"  msrp_max_unbound          64 connections of one address without a "
+		"  msrp_max_unbound        1000 connections of one address without a "
 		"session\n"
 		"  msrp_bind_time            10 s until they are closed\n"
 		"  msrp_connect_time         30 s until a session is connected\n"

@@ -258,6 +258,7 @@ static void frame_begins(struct msrp_conn *c, const struct cpm_msrp_item *item)
 	if(s->conn == NULL && head->bad == NULL && may_bind(c, s)) {
 		if(s->engine == NULL)
 			s->peer_seen = strndup(head->from_path.p, head->from_path.n);
+		s->is_binding = true;
 		msrp_conn_attach(c, s);
 		msrp_session_connected(s);
 	}
@@ -314,6 +315,8 @@ static int frame_ends(struct msrp_conn *c, const struct cpm_msrp_item *item)
 	struct msrp_session *s = c->cur;
 	int rc;
 
+	if(s != NULL && c->mode != MSRP_TO_SESSION)
+		s->is_binding = false;
 	if(c->mode == MSRP_TO_EARLY)
 		respond(c, early_code(c));
 	else if(c->mode == MSRP_TO_NOBODY)
@@ -324,6 +327,8 @@ static int frame_ends(struct msrp_conn *c, const struct cpm_msrp_item *item)
 		if(rc == CPM_EAGAIN)
 			return rc;
 		c->cur = NULL;
+		/* what is pulled from now on comes behind the answer */
+		s->is_binding = false;
 		if(rc < 0) {
 			msrp_refused(c->m, s->engine->sess.diag.why);
 			msrp_session_down(s, 0, s->engine->sess.diag.why);

@@ -53,7 +53,7 @@
 #define MSRP_BODY_MAX (1 << 20) /* of one frame that comes in */
 #define MSRP_CTL_WAITING 1024	/* datagrams: from here orders wait */
 #define MSRP_SLOTS 16384		/* of a hash table */
-#define MSRP_TX 8				/* messages in an engine; more wait before it */
+#define MSRP_TX 32				/* messages in an engine; more wait before it */
 #define MSRP_WIN 32				/* chunks without an answer */
 #define MSRP_RX 2
 #define MSRP_OUT 8192 /* of an engine's output */
@@ -139,6 +139,9 @@ struct msrp_session
 	struct msrp_messages out;
 	size_t memory;
 	bool is_up;
+	/* the frame by which the peer bound it is not answered yet: some take
+	 * nothing before that answer */
+	bool is_binding;
 	bool is_dead;
 	bool in_pull;
 };

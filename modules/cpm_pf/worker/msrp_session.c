@@ -286,8 +286,8 @@ static bool give(struct msrp_session *s)
 	struct msrp_message *msg, *next;
 	bool any = false;
 
-	for(msg = TAILQ_FIRST(&s->out); msg != NULL && s->given < MSRP_TX;
-			msg = next) {
+	for(msg = s->is_binding ? NULL : TAILQ_FIRST(&s->out);
+			msg != NULL && s->given < MSRP_TX; msg = next) {
 		struct cpm_msrp_send send = {.message_id = cpm_pl_str(msg->id),
 				.content_type = cpm_pl_str(msg->content_type),
 				.size = msg->size,

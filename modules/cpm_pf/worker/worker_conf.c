@@ -301,7 +301,7 @@ void worker_conf_init(struct worker_conf *conf)
 	(void)set_listen(conf, CPM_PL_LIT("127.0.0.1:8060"));
 	conf->msrp_max_connections = 10000;
 	conf->msrp_max_memory = 256;
-	conf->msrp_max_unbound = 64;
+	conf->msrp_max_unbound = 1000;
 	conf->msrp_bind_time = 10;
 	conf->msrp_connect_time = 30;
 	conf->msrp_answer_time = 30;

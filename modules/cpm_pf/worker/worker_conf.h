@@ -28,7 +28,7 @@
  *                                        others begin
  *     msrp_max_connections=10000         1..1000000
  *     msrp_max_memory=256                MiB, 16..65536
- *     msrp_max_unbound=64                connections of one address that have
+ *     msrp_max_unbound=1000              connections of one address that have
  *                                        named no session; 1..1000000
  *     msrp_bind_time=10                  s until they are closed; 1..3600
  *     msrp_connect_time=30               s until a session is connected

@@ -42,14 +42,19 @@ if holder then
 	wake_in = math.max(call('PTTL', klock), 0) + 1000
 end
 -- A retry is due and was not made: its client may be known to another node
--- only. That node has its chance soon, and the rarer the longer this goes on.
+-- only. All nodes look once a second: for 2.5 s it stays due, so that each has
+-- had its look; the same again later, and the rarer the longer this goes on.
 for _, e in ipairs(call('LRANGE', kq, 0, 15)) do
 	local _, _, eid = entry_parse(e)
 	local st = state_get(eid or '')
 	if st.s == 'Q' and st.attempts > 0 and st.due <= now
 		and st.class ~= 'm' and st.class ~= 'd' then
-		wake_in = math.min(wake_in,
-			math.max(now - math.max(st.due, st.deadline), 2000))
+		local late = now - math.max(st.due, st.deadline)
+		local round, later = 0, 8000
+		while later <= late do
+			round, later = later, later * 2
+		end
+		wake_in = math.min(wake_in, late - round < 2500 and 1 or later - late)
 		break
 	end
 end
