@@ -1368,3 +1368,15 @@ def test_tshark_finds_nothing_malformed(worker, tmp_path):
     finally:
         capture.stop()
     assert tshark("-Y", "_ws.malformed") == ""
+
+
+def test_a_peer_that_binds_is_answered_before_it_is_sent_anything(new_worker):
+    worker = new_worker()
+    s = worker.controls[0].prepare()
+    s.start(PEER)
+    s.send(b"waits for the peer")
+    with Raw(worker) as peer:
+        peer.send(empty_send(s.uri, PEER))
+        peer.wait_frames(2)
+        assert [f.method for f in peer.frames[:2]] == [None, "SEND"]
+        s.close()

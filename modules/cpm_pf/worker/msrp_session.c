@@ -286,7 +286,7 @@ static bool give(struct msrp_session *s)
 	struct msrp_message *msg, *next;
 	bool any = false;
 
-	for(msg = s->is_binding ? NULL : TAILQ_FIRST(&s->out);
+	for(msg = s->is_up && !s->is_binding ? TAILQ_FIRST(&s->out) : NULL;
 			msg != NULL && s->given < MSRP_TX; msg = next) {
 		struct cpm_msrp_send send = {.message_id = cpm_pl_str(msg->id),
 				.content_type = cpm_pl_str(msg->content_type),
@@ -410,6 +410,8 @@ void msrp_session_connected(struct msrp_session *s)
 		s->bind_ms = msrp_now(s->control->m) + BIND_MS;
 	msrp_control_say_end(s->control, CPM_CTL_UP, s->number, 0, 0, NULL);
 	msrp_session_arm(s);
+	if(!s->is_binding)
+		msrp_session_pull(s); /* what has waited for it */
 }
 
 /* ---- orders ---- */
