@@ -239,6 +239,16 @@ local function soonest_again(id)
 	end
 end
 
+-- As if it had never been leased.
+local function unlease(id, st)
+	st.s = 'Q'
+	st.token = '-'
+	st.deadline = 0
+	st.attempts = math.max(st.attempts - 1, 0)
+	state_set(id, st)
+	soonest_again(id)
+end
+
 -- Look at this queue at `at`, or sooner if something expires sooner.
 local function wake_at(at, soonest)
 	if soonest > 0 and soonest < at then

@@ -14,12 +14,7 @@ if id ~= '-' and token ~= '-' then
 	local raw = call('HGET', km, ' s' .. id)
 	local st = raw and state_parse(raw)
 	if st and st.token == token then
-		st.s = 'Q'
-		st.token = '-'
-		st.deadline = 0
-		st.attempts = math.max(st.attempts - 1, 0)
-		state_set(id, st)
-		soonest_again(id)
+		unlease(id, st)
 	end
 end
 

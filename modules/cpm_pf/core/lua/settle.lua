@@ -37,13 +37,7 @@ end
 
 write_anyway()
 if how == 'unsent' then
-	-- as if it had never been leased
-	st.s = 'Q'
-	st.token = '-'
-	st.deadline = 0
-	st.attempts = math.max(st.attempts - 1, 0)
-	state_set(id, st)
-	soonest_again(id)
+	unlease(id, st)
 	return 1
 end
 st.s = 'Q'
