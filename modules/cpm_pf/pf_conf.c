@@ -104,29 +104,71 @@ int pf_conf_redis_param(unsigned int type, void *val)
 	return 0;
 }
 
+enum host
+{
+	HOST_NONE, /* no address */
+	HOST_LOOPBACK,
+	HOST_ANY, /* 0.0.0.0, [::] */
+	HOST_OTHER,
+};
+
+/* "192.0.2.1:2855", "[2001:db8::1]:2855": what kind of address; HOST_NONE: it
+ * is not one with a port from min_port on. */
+static enum host listen_read(struct cpm_pl listen, uint64_t min_port)
+{
+	unsigned char ip[16];
+	char text[64];
+	struct cpm_pl host;
+	uint64_t port;
+	size_t colon = listen.n;
+
+	while(colon > 0 && listen.p[colon - 1] != ':') {
+		colon--;
+	}
+	if(colon == 0
+			|| cpm_pl_u64(cpm_pl_from(listen, colon), 65535, &port) != CPM_OK
+			|| port < min_port) {
+		return HOST_NONE;
+	}
+	host = cpm_pl(listen.p, colon - 1);
+	if(host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']') {
+		cpm_pl_cstr(cpm_pl(host.p + 1, host.n - 2), text, sizeof(text));
+		if(inet_pton(AF_INET6, text, ip) != 1) {
+			return HOST_NONE;
+		}
+		return memcmp(ip, &in6addr_loopback, sizeof(ip)) == 0 ? HOST_LOOPBACK
+			   : memcmp(ip, &in6addr_any, sizeof(ip)) == 0	  ? HOST_ANY
+															  : HOST_OTHER;
+	}
+	cpm_pl_cstr(host, text, sizeof(text));
+	if(inet_pton(AF_INET, text, ip) != 1) {
+		return HOST_NONE;
+	}
+	return ip[0] == 127										 ? HOST_LOOPBACK
+		   : memcmp(ip, (const char[4]){0, 0, 0, 0}, 4) == 0 ? HOST_ANY
+															 : HOST_OTHER;
+}
+
+/* Of msrp_listen: without "tls:". */
+static struct cpm_pl msrp_address(const char *listen, bool *tls_r)
+{
+	struct cpm_pl all = cpm_pl_str(listen);
+
+	*tls_r = cpm_pl_starts(all, CPM_PL_LIT("tls:"));
+	return *tls_r ? cpm_pl_from(all, 4) : all;
+}
+
 /* "127.0.0.1:2855", "[::1]:2855", "tls:192.0.2.1:2856" */
 int pf_conf_msrp_param(unsigned int type, void *val)
 {
 	const char *s = val;
-	const char *at = strncmp(s, "tls:", 4) == 0 ? s + 4 : s;
-	const char *colon = strrchr(at, ':');
-	unsigned char ip[16];
-	uint64_t port;
-	char host[64];
-	struct cpm_pl text;
+	bool tls;
 
 	if(s[0] == '\0') {
 		return 0; /* no sessions */
 	}
-	text = cpm_pl(at, colon != NULL ? (size_t)(colon - at) : 0);
-	if(text.n > 2 && text.p[0] == '[' && text.p[text.n - 1] == ']') {
-		text = cpm_pl(text.p + 1, text.n - 2);
-	}
-	cpm_pl_cstr(text, host, sizeof(host));
-	if(colon == NULL || strlen(s) >= sizeof(pf_conf.msrp_listen[0])
-			|| (inet_pton(AF_INET, host, ip) != 1
-					&& (at[0] != '[' || inet_pton(AF_INET6, host, ip) != 1))
-			|| cpm_pl_u64(cpm_pl_str(colon + 1), 65535, &port) != CPM_OK) {
+	if(strlen(s) >= sizeof(pf_conf.msrp_listen[0])
+			|| listen_read(msrp_address(s, &tls), 0) == HOST_NONE) {
 		LM_ERR("parameter msrp_listen: \"%s\"; it takes an address and a port, "
 			   "such as 192.0.2.1:2855, [2001:db8::1]:2855 or "
 			   "tls:192.0.2.1:2856, and may be repeated\n",
@@ -343,20 +385,15 @@ static int retry_check(void)
 /* The worker refuses as well; here the operator learns it at start. */
 static int msrp_check(void)
 {
-	bool tls = false, plain = false, any = false;
-	const char *at;
+	bool tls = false, plain = false, any = false, is_tls;
+	struct cpm_pl at;
 	size_t i;
 
 	for(i = 0; i < pf_conf.msrp_listen_count; i++) {
-		at = pf_conf.msrp_listen[i];
-		if(strncmp(at, "tls:", 4) == 0) {
-			tls = true;
-			at += 4;
-		} else {
-			plain = true;
-		}
-		any = any || strncmp(at, "0.0.0.0:", 8) == 0
-			  || strncmp(at, "[::]:", 5) == 0;
+		at = msrp_address(pf_conf.msrp_listen[i], &is_tls);
+		tls = tls || is_tls;
+		plain = plain || !is_tls;
+		any = any || listen_read(at, 0) == HOST_ANY;
 	}
 	if(tls && !plain) {
 		LM_ERR("parameter msrp_listen: only tls: is given; clients that did "
@@ -461,51 +498,24 @@ static int decisions_check(void)
 
 /* --------------------------------------------------------------- admin */
 
-/* 1: a loopback address, 0: another address, -1: no address. */
-static int loopback(struct cpm_pl host)
-{
-	unsigned char ip[16];
-	char text[64];
-
-	if(host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']') {
-		cpm_pl_cstr(cpm_pl(host.p + 1, host.n - 2), text, sizeof(text));
-		if(inet_pton(AF_INET6, text, ip) != 1) {
-			return -1;
-		}
-		return memcmp(ip, &in6addr_loopback, sizeof(ip)) == 0;
-	}
-	cpm_pl_cstr(host, text, sizeof(text));
-	if(inet_pton(AF_INET, text, ip) != 1) {
-		return -1;
-	}
-	return ip[0] == 127;
-}
-
 /* The worker refuses as well; here the operator learns it at start. */
 static int admin_check(void)
 {
 	struct cpm_pl listen = cpm_pl_str(pf_params.admin_listen);
-	struct cpm_pl port;
-	uint64_t number;
-	size_t colon;
-	int local;
+	enum host host = listen_read(listen, 1);
 
 	pf_conf.admin = listen.n > 0;
 	if(!pf_conf.admin) {
 		return 0;
 	}
-	for(colon = listen.n; colon > 0 && listen.p[colon - 1] != ':'; colon--)
-		;
-	port = cpm_pl_from(listen, colon);
-	local = colon > 0 ? loopback(cpm_pl(listen.p, colon - 1)) : -1;
-	if(local < 0 || cpm_pl_u64(port, 65535, &number) != CPM_OK || number == 0) {
+	if(host == HOST_NONE) {
 		LM_ERR("parameter admin_listen: \"%s\"; it takes an address and a "
 			   "port, such as 127.0.0.1:8060 or [::1]:8060, or \"\" for no "
 			   "endpoint\n",
 				pf_params.admin_listen);
 		return -1;
 	}
-	if(!local && pf_params.admin_token_file[0] == '\0') {
+	if(host != HOST_LOOPBACK && pf_params.admin_token_file[0] == '\0') {
 		LM_ERR("parameter admin_listen: %s is not a loopback address, and "
 			   "admin_token_file is not set: the endpoint would be open to "
 			   "everybody\n",

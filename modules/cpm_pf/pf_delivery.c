@@ -168,6 +168,7 @@ static int port_reach_get(void *ctx, struct cpm_pl aor,
 	int rc = pf_usrloc_contacts(aor, found, count_r);
 
 	for(i = 0; rc == CPM_OK && i < *count_r; i++) {
+		found[i].c.session = pf_usrloc_session(&found[i]);
 		contacts[i] = found[i].c;
 		contacts[i].index = (unsigned)i;
 	}

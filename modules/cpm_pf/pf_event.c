@@ -28,7 +28,6 @@ static str names[PF_EVENT_COUNT_] = {
 };
 
 static int routes[PF_EVENT_COUNT_]; /* -1: none */
-static bool any;
 
 /* The scanner of Kamailio 5.6 knows no '_' before the ':' of an event route's
  * name: of event_route[cpm_pf:queued] it keeps what is behind the '_'. */
@@ -48,9 +47,7 @@ int pf_event_init(void)
 
 	for(i = 0; i < PF_EVENT_COUNT_; i++) {
 		routes[i] = route_of(names[i].s);
-		any = any || routes[i] >= 0;
 	}
-	any = any || pf_params.event_callback[0] != '\0';
 	return 0;
 }
 
@@ -81,7 +78,7 @@ void pf_event(enum pf_event event, struct cpm_pl aor, struct cpm_pl id,
 	struct pf_outcome *out;
 	struct sip_msg *fmsg;
 
-	if(!any || (routes[event] < 0 && pf_params.event_callback[0] == '\0')) {
+	if(routes[event] < 0 && pf_params.event_callback[0] == '\0') {
 		return;
 	}
 	if(faked_msg_init() < 0) {

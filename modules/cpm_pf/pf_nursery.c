@@ -39,26 +39,19 @@
 struct worker
 {
 	const char *role;
-	pid_t pid; /* 0: not running */
+	bool (*is_wanted)(void);
+	void (*conf)(FILE *f); /* its own lines of the configuration */
+	void (*died)(void);	   /* NULL: nobody is told */
+	bool has_controls;	   /* a socket of each delivery worker */
+	pid_t pid;			   /* 0: not running */
 	uint64_t started_ms;
 	uint64_t start_at_ms;
 	uint64_t backoff_ms;
 };
 
-static struct worker workers[] = {
-		{.role = "admin"},
-		{.role = "msrp"},
-};
-#define WORKERS (sizeof(workers) / sizeof(workers[0]))
-
-static bool is_wanted(const struct worker *w)
+static bool admin_is_wanted(void)
 {
-	return strcmp(w->role, "admin") == 0 ? pf_conf.admin : pf_media_is_on();
-}
-
-bool pf_nursery_is_needed(void)
-{
-	return pf_conf.admin || pf_media_is_on();
+	return pf_conf.admin;
 }
 
 static void conf_admin(FILE *f)
@@ -97,6 +90,28 @@ static void conf_msrp(FILE *f)
 	}
 }
 
+static struct worker workers[] = {
+		{.role = "admin", .is_wanted = admin_is_wanted, .conf = conf_admin},
+		{.role = "msrp",
+				.is_wanted = pf_media_is_on,
+				.conf = conf_msrp,
+				.died = pf_media_gone,
+				.has_controls = true},
+};
+#define WORKERS (sizeof(workers) / sizeof(workers[0]))
+
+bool pf_nursery_is_needed(void)
+{
+	size_t i;
+
+	for(i = 0; i < WORKERS; i++) {
+		if(workers[i].is_wanted()) {
+			return true;
+		}
+	}
+	return false;
+}
+
 /* The worker's configuration: key=value lines in memory that has no name. */
 static int conf_fd_make(const struct worker *w)
 {
@@ -116,11 +131,7 @@ static int conf_fd_make(const struct worker *w)
 		close(fd);
 		return -1;
 	}
-	if(strcmp(w->role, "admin") == 0) {
-		conf_admin(f);
-	} else {
-		conf_msrp(f);
-	}
+	w->conf(f);
 	fprintf(f, "stats_fd=%d\n", STATS_FD);
 	fprintf(f, "log=%s\n", log_stderr ? "stderr" : "syslog");
 	if(fclose(f) != 0 || lseek(fd, 0, SEEK_SET) < 0) {
@@ -137,8 +148,7 @@ static void worker_exec(const struct worker *w, int conf_fd)
 	char *envp[] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", NULL};
 	sigset_t none;
 	int high[2 + PF_DELIVERY_WORKERS_MAX];
-	unsigned controls =
-			strcmp(w->role, "msrp") == 0 ? pf_conf.delivery_workers : 0;
+	unsigned controls = w->has_controls ? pf_conf.delivery_workers : 0;
 	unsigned i;
 
 	/* out of the way first: any may have the number of another */
@@ -217,8 +227,8 @@ static void worker_died(struct worker *w, int status)
 	w->pid = 0;
 	w->start_at_ms = now_ms + w->backoff_ms;
 	pf_stat(CPM_STAT_worker_restarts);
-	if(strcmp(w->role, "msrp") == 0) {
-		pf_media_gone();
+	if(w->died != NULL) {
+		w->died();
 	}
 	if(WIFSIGNALED(status)) {
 		LM_ERR("nursery: worker died role=%s signal=%d restart_ms=%llu\n",
@@ -259,7 +269,7 @@ void pf_nursery_main(void)
 	sigprocmask(SIG_BLOCK, &child, NULL);
 	for(;;) {
 		for(i = 0; i < WORKERS; i++) {
-			if(workers[i].pid == 0 && is_wanted(&workers[i])
+			if(workers[i].pid == 0 && workers[i].is_wanted()
 					&& io_clock_mono_ms() >= workers[i].start_at_ms) {
 				worker_start(&workers[i]);
 			}

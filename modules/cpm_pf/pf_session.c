@@ -22,8 +22,10 @@
 #include "pf_conf.h"
 #include "pf_hint.h"
 #include "pf_media.h"
+#include "pf_slot.h"
 #include "pf_stats.h"
 #include "pf_str.h"
+#include "pf_tm.h"
 
 #include "../../core/dprint.h"
 #include "../../core/ip_addr.h"
@@ -40,7 +42,6 @@
 #define SESSIONS_MAX 1024 /* of one delivery worker */
 #define ANSWER_MAX 12288  /* bytes of a 2xx that are kept */
 #define ZOMBIE_MS 300000  /* longer than any INVITE transaction */
-#define GENERATION_BITS 24
 #define TAG_HEAD "cpm-"
 #define TYPE_LINE_MAX (CPM_MSRP_LINE_MAX / 2) /* as cpm_ctl has it */
 
@@ -220,7 +221,7 @@ static void slot_free(uint32_t i)
 {
 	struct slot *s = slot_at(self, i);
 
-	generations[i] = (generations[i] + 1) & ((1u << GENERATION_BITS) - 1);
+	generations[i] = pf_slot_next(generations[i]);
 	atomic_store(&s->key, 0);
 	atomic_store(&s->remote, 0);
 	atomic_store(&s->answer, (uint64_t)generations[i] << 16);
@@ -298,14 +299,6 @@ void *pf_session_of_number(uint64_t number)
 
 /* ------------------------------------------------------------ the answer */
 
-static void *param_of(const struct pf_session *s)
-{
-	uint64_t v =
-			((uint64_t)s->generation << 24) | ((uint64_t)self << 16) | s->slot;
-
-	return (void *)(uintptr_t)(v + 1);
-}
-
 static bool append(char *text, size_t *n, str part, uint16_t *len_r)
 {
 	if(part.len < 0 || *n + (size_t)part.len > ANSWER_MAX) {
@@ -366,31 +359,24 @@ static struct answer *answer_of(struct sip_msg *rpl, uint32_t generation)
 
 static void on_answer(struct cell *t, int type, struct tmcb_params *ps)
 {
-	uint64_t v = (uint64_t)(uintptr_t)*ps->param;
 	uint64_t expected;
 	struct answer *a = NULL;
-	uint32_t generation, i;
+	struct pf_slot ref;
 	struct slot *s;
-	unsigned worker;
 
-	if(v == 0 || ps->code < 200) {
+	if(ps->code < 200
+			|| !pf_slot_read(
+					*ps->param, pf_conf.delivery_workers, SESSIONS_MAX, &ref)) {
 		return;
 	}
-	v--;
-	i = (uint32_t)(v & 0xffff);
-	worker = (unsigned)((v >> 16) & 0xff);
-	generation = (uint32_t)(v >> 24);
-	if(worker >= pf_conf.delivery_workers || i >= SESSIONS_MAX) {
-		return;
-	}
-	s = slot_at(worker, i);
-	expected = (uint64_t)generation << 16;
+	s = slot_at(ref.worker, ref.index);
+	expected = (uint64_t)ref.generation << 16;
 	if(atomic_load(&s->answer) != expected) {
 		/* it has one, or the slot is another session's: whose facts stay */
 		return;
 	}
 	if(ps->code < 300 && ps->rpl != NULL && ps->rpl != FAKED_REPLY) {
-		a = answer_of(ps->rpl, generation);
+		a = answer_of(ps->rpl, ref.generation);
 		a = atomic_exchange(&s->facts, a);
 		if(a != NULL) {
 			shm_free(a);
@@ -398,8 +384,8 @@ static void on_answer(struct cell *t, int type, struct tmcb_params *ps)
 	}
 	if(atomic_compare_exchange_strong(&s->answer, &expected,
 			   expected | ((uint64_t)ps->code & 0xffff))) {
-		pf_hint_dialog(
-				worker, PF_HINT_ANSWERED, hint_of(i, atomic_load(&s->key)));
+		pf_hint_dialog(ref.worker, PF_HINT_ANSWERED,
+				hint_of(ref.index, atomic_load(&s->key)));
 	}
 }
 
@@ -470,7 +456,6 @@ static int request_send(struct pf_session *s, const char *method_name,
 	d.rem_uri = pf_str(s->to);
 	d.rem_target = pf_str(s->contact);
 	d.state = DLG_NEW;
-	d.send_sock = pf_usrloc_socket(s->socket);
 	if(s->facts != NULL) {
 		d.id.rem_tag = pf_str(fact(s->facts, FACT_TAG));
 		if(fact(s->facts, FACT_CONTACT).n > 0) {
@@ -478,20 +463,17 @@ static int request_send(struct pf_session *s, const char *method_name,
 		}
 		d.state = DLG_CONFIRMED;
 	}
-	if(routes.n > 0) {
-		if(parse_rr_body((char *)routes.p, (int)routes.n, &d.route_set) < 0) {
-			LM_WARN("session: bad route set: %.*s\n", (int)routes.n, routes.p);
-			return CPM_EPROTO;
-		}
-	} else if(s->received.n > 0) {
-		/* where its REGISTER came from: a Contact behind NAT leads nowhere */
-		d.dst_uri = pf_str(s->received);
+	rc = pf_tm_way(&d, s->socket, routes, s->received);
+	if(rc != CPM_OK) {
+		return rc;
 	}
 	set_uac_req(&uac, &method, headers.n > 0 ? &headers_s : NULL,
 			body.n > 0 ? &body_s : NULL, &d,
 			s->facts == NULL ? TMCB_LOCAL_COMPLETED : 0,
 			s->facts == NULL ? on_answer : NULL,
-			s->facts == NULL ? param_of(s) : NULL);
+			s->facts == NULL ? pf_slot_param(
+					(struct pf_slot){self, s->slot, s->generation})
+							 : NULL);
 	/* 0: an event_route[tm:local-request] has dropped it */
 	rc = tmb.t_uac(&uac) <= 0 ? CPM_EDOWN : CPM_OK;
 	free_rr(&d.route_set);

@@ -13,6 +13,7 @@
 #include "core/cpm_wr.h"
 #include "pf_conf.h"
 #include "pf_hint.h"
+#include "pf_slot.h"
 #include "pf_str.h"
 #include "pf_usrloc.h"
 
@@ -32,8 +33,6 @@ struct slot
 
 static struct tm_binds tmb;
 static struct slot *slots; /* [worker][delivery_parallel] */
-
-#define GENERATION_BITS 24
 
 static struct slot *slot_at(unsigned worker, uint32_t i)
 {
@@ -60,37 +59,21 @@ int pf_tm_init(void)
 	return 0;
 }
 
-/* The callback's parameter is a number, not a pointer: nothing to free, and
- * nothing to find freed. */
-static void *param_of(unsigned worker, uint32_t i, uint32_t generation)
-{
-	uint64_t v = ((uint64_t)generation << 24) | ((uint64_t)worker << 16) | i;
-
-	return (void *)(uintptr_t)(v + 1);
-}
-
 static void on_answer(struct cell *t, int type, struct tmcb_params *ps)
 {
-	uint64_t v = (uint64_t)(uintptr_t)*ps->param;
 	uint64_t expected, answer;
-	uint32_t generation, i;
-	unsigned worker;
+	struct pf_slot ref;
 
-	if(v == 0 || ps->code < 200) {
+	if(ps->code < 200
+			|| !pf_slot_read(*ps->param, pf_conf.delivery_workers,
+					pf_conf.delivery_parallel, &ref)) {
 		return;
 	}
-	v--;
-	i = (uint32_t)(v & 0xffff);
-	worker = (unsigned)((v >> 16) & 0xff);
-	generation = (uint32_t)(v >> 24);
-	if(worker >= pf_conf.delivery_workers || i >= pf_conf.delivery_parallel) {
-		return;
-	}
-	expected = (uint64_t)generation << 16;
+	expected = (uint64_t)ref.generation << 16;
 	answer = expected | ((uint64_t)ps->code & 0xffff);
 	if(atomic_compare_exchange_strong(
-			   &slot_at(worker, i)->answer, &expected, answer)) {
-		pf_hint_answer(worker, i);
+			   &slot_at(ref.worker, ref.index)->answer, &expected, answer)) {
+		pf_hint_answer(ref.worker, ref.index);
 	}
 }
 
@@ -108,7 +91,7 @@ void pf_tm_done(unsigned worker, uint32_t slot)
 {
 	struct slot *s = slot_at(worker, slot);
 
-	s->generation = (s->generation + 1) & ((1u << GENERATION_BITS) - 1);
+	s->generation = pf_slot_next(s->generation);
 	atomic_store(&s->answer, (uint64_t)s->generation << 16);
 	s->used = false;
 }
@@ -144,6 +127,22 @@ static int headers_build(
 			msg, now_ms, pf_params.trust_clients != 0, w);
 }
 
+int pf_tm_way(struct dlg *d, struct cpm_pl socket, struct cpm_pl routes,
+		struct cpm_pl received)
+{
+	d->send_sock = pf_usrloc_socket(socket);
+	if(routes.n > 0) {
+		if(parse_rr_body((char *)routes.p, (int)routes.n, &d->route_set) < 0) {
+			LM_WARN("delivery: bad path or route set: %.*s\n", (int)routes.n,
+					routes.p);
+			return CPM_EPROTO;
+		}
+	} else if(received.n > 0) {
+		d->dst_uri = pf_str(received);
+	}
+	return CPM_OK;
+}
+
 struct request
 {
 	str headers;
@@ -159,7 +158,6 @@ static int dialog_build(struct request *r, const struct cpm_contact *contact,
 		const struct cpm_msg *msg, unsigned attempt)
 {
 	dlg_t *d = &r->dlg;
-	str path = pf_str(contact->path);
 
 	memset(d, 0, sizeof(*d));
 	cpm_wr_init(&r->tag_w, r->tag, sizeof(r->tag));
@@ -175,17 +173,7 @@ static int dialog_build(struct request *r, const struct cpm_contact *contact,
 	d->rem_uri = pf_str(msg->to);
 	d->rem_target = pf_str(contact->uri);
 	d->state = DLG_NEW;
-	d->send_sock = pf_usrloc_socket(contact->socket);
-	if(contact->path.n > 0) {
-		if(parse_rr_body(path.s, path.len, &d->route_set) < 0) {
-			LM_WARN("delivery: bad path aor=%.*s path=%.*s\n", (int)msg->aor.n,
-					msg->aor.p, path.len, path.s);
-			return CPM_EPROTO;
-		}
-	} else if(contact->received.n > 0) {
-		d->dst_uri = pf_str(contact->received);
-	}
-	return CPM_OK;
+	return pf_tm_way(d, contact->socket, contact->path, contact->received);
 }
 
 int pf_tm_send(unsigned worker, const struct cpm_contact *contact,
@@ -221,7 +209,8 @@ int pf_tm_send(unsigned worker, const struct cpm_contact *contact,
 		r.body = pf_str(msg->body);
 		set_uac_req(&uac, &method, &r.headers, &r.body, &r.dlg,
 				TMCB_LOCAL_COMPLETED, on_answer,
-				param_of(worker, slot, slot_at(worker, slot)->generation));
+				pf_slot_param((struct pf_slot){
+						worker, slot, slot_at(worker, slot)->generation}));
 		/* 0: event_route[tm:local-request] dropped it */
 		if(tmb.t_uac(&uac) <= 0) {
 			pf_tm_done(worker, slot);

@@ -34,6 +34,16 @@ int pf_tm_send(unsigned worker, const struct cpm_contact *contact,
 		const struct cpm_msg *msg, unsigned attempt, uint64_t now_ms,
 		uint32_t *slot_r);
 
+struct dlg;
+
+/* The way of a request to a client: by its Path or the dialog's route set, else
+ * to where its REGISTER came from (a Contact behind NAT leads nowhere), else to
+ * the Contact; from the socket that it registered on. Each may be empty.
+ * d->route_set is the caller's to free (free_rr). CPM_OK; CPM_EPROTO: routes
+ * cannot be read (logged). */
+int pf_tm_way(struct dlg *d, struct cpm_pl socket, struct cpm_pl routes,
+		struct cpm_pl received);
+
 /* The answer in a slot: its code, 0 while there is none. */
 unsigned pf_tm_answer(unsigned worker, uint32_t slot);
 

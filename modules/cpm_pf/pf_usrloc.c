@@ -304,12 +304,7 @@ static bool contact_of(
 	contact.c.q = c->q == Q_UNSPECIFIED ? -1 : c->q;
 	/* usrloc sets all bits where the client gave no Allow */
 	contact.c.takes_message = (c->methods & METHOD_MESSAGE) != 0;
-	if((c->methods & METHOD_INVITE) != 0) {
-		struct cpm_caps parsed;
-
-		cpm_caps_parse(contact.caps, &parsed);
-		contact.c.session = cpm_client_session(&parsed);
-	}
+	contact.takes_invite = (c->methods & METHOD_INVITE) != 0;
 	contact.c.last_modified_s = (uint64_t)c->last_modified;
 	contact.reg_id = c->reg_id;
 	contact.flags = c->cflags;
@@ -320,31 +315,29 @@ static bool contact_of(
 	return true;
 }
 
-int pf_usrloc_contacts(
-		struct cpm_pl aor, struct pf_contact *contacts, size_t *count_r)
+/* Calls fn with each unexpired binding of a user, under the lock of its slot,
+ * until it says false. */
+static void bindings_walk(struct cpm_pl aor,
+		bool (*fn)(const ucontact_t *c, void *ctx), void *ctx)
 {
 	char buf[CPM_AOR_MAX];
 	struct cpm_pl name;
 	urecord_t *record = NULL;
 	ucontact_t *c;
 	time_t now = time(NULL);
-	size_t used = 0;
-	size_t n = 0;
+	bool more = true;
 	str key;
 
-	*count_r = 0;
 	if(cpm_ulname_from_aor(aor, ul.use_domain != 0, buf, sizeof(buf), &name)
 			!= CPM_OK) {
-		return CPM_OK;
+		return;
 	}
-	key.s = (char *)name.p;
-	key.len = (int)name.n;
+	key = pf_str(name);
 	ul.lock_udomain(location, &key);
 	if(ul.get_urecord(location, &key, &record) == 0 && record != NULL) {
-		for(c = record->contacts; c != NULL && n < CPM_CONTACTS_MAX;
-				c = c->next) {
-			if(VALID_CONTACT(c, now) && contact_of(c, &used, &contacts[n])) {
-				n++;
+		for(c = record->contacts; c != NULL && more; c = c->next) {
+			if(VALID_CONTACT(c, now)) {
+				more = fn(c, ctx);
 			}
 		}
 		if(ul.db_mode == DB_ONLY) {
@@ -352,35 +345,46 @@ int pf_usrloc_contacts(
 		}
 	}
 	ul.unlock_udomain(location, &key);
-	*count_r = n;
+}
+
+struct copies
+{
+	struct pf_contact *contacts;
+	size_t n;
+	size_t used; /* of the arena */
+};
+
+static bool binding_copy(const ucontact_t *c, void *ctx)
+{
+	struct copies *to = ctx;
+
+	if(contact_of(c, &to->used, &to->contacts[to->n])) {
+		to->n++;
+	}
+	return to->n < CPM_CONTACTS_MAX;
+}
+
+int pf_usrloc_contacts(
+		struct cpm_pl aor, struct pf_contact *contacts, size_t *count_r)
+{
+	struct copies to = {contacts, 0, 0};
+
+	bindings_walk(aor, binding_copy, &to);
+	*count_r = to.n;
 	return CPM_OK;
+}
+
+static bool binding_found(const ucontact_t *c, void *ctx)
+{
+	*(bool *)ctx = true;
+	return false;
 }
 
 bool pf_usrloc_is_registered(struct cpm_pl aor)
 {
-	char buf[CPM_AOR_MAX];
-	struct cpm_pl name;
-	urecord_t *record = NULL;
-	ucontact_t *c;
-	time_t now = time(NULL);
 	bool found = false;
-	str key;
 
-	if(cpm_ulname_from_aor(aor, ul.use_domain != 0, buf, sizeof(buf), &name)
-			!= CPM_OK) {
-		return false;
-	}
-	key = pf_str(name);
-	ul.lock_udomain(location, &key);
-	if(ul.get_urecord(location, &key, &record) == 0 && record != NULL) {
-		for(c = record->contacts; c != NULL && !found; c = c->next) {
-			found = VALID_CONTACT(c, now);
-		}
-		if(ul.db_mode == DB_ONLY) {
-			ul.release_urecord(record);
-		}
-	}
-	ul.unlock_udomain(location, &key);
+	bindings_walk(aor, binding_found, &found);
 	return found;
 }
 
@@ -423,4 +427,15 @@ void pf_usrloc_client(
 	client.takes_message = contact->c.takes_message;
 	client.connected = contact->connected;
 	*client_r = client;
+}
+
+enum cpm_session pf_usrloc_session(const struct pf_contact *contact)
+{
+	struct cpm_caps caps;
+
+	if(!contact->takes_invite) {
+		return CPM_SESSION_NONE;
+	}
+	cpm_caps_parse(contact->caps, &caps);
+	return cpm_client_session(&caps);
 }

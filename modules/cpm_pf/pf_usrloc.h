@@ -27,7 +27,8 @@
 #include "core/cpm_decide.h"
 #include "core/cpm_flow.h"
 
-/* A registered client with what a branch to it needs. */
+/* A registered client with what a branch to it needs. c.session is left
+ * CPM_SESSION_NONE: whoever invites asks pf_usrloc_session. */
 struct pf_contact
 {
 	struct cpm_contact c;
@@ -35,6 +36,7 @@ struct pf_contact
 	struct cpm_pl instance; /* +sip.instance, from the location table */
 	struct cpm_pl ruid;
 	struct cpm_pl user_agent;
+	bool takes_invite; /* its methods allow INVITE, or it gave none */
 	unsigned reg_id;
 	unsigned flags;
 	int connection;		/* of TCP or TLS; 0: none is known */
@@ -56,6 +58,9 @@ bool pf_usrloc_is_registered(struct cpm_pl aor);
 /* The client that the decisions know. failed is false. */
 void pf_usrloc_client(
 		const struct pf_contact *contact, struct cpm_client *client_r);
+
+/* The session in which a client takes what is queued. Reads its feature tags. */
+enum cpm_session pf_usrloc_session(const struct pf_contact *contact);
 
 struct socket_info;
 
