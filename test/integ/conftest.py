@@ -5,6 +5,7 @@
 
 import itertools
 import os
+import socket
 import sys
 
 import pytest
@@ -88,3 +89,40 @@ def new_stack(request, tmp_path):
             problems.append(str(e))
     if problems:
         pytest.fail("\n".join(problems))
+
+
+@pytest.fixture
+def relay(tmp_path):
+    """Kamailio's msrp module as a relay: its URI."""
+    harness.need("kamailio")
+    port = harness.free_port()
+    program = harness.Program("relay", [
+        "kamailio", "-f", os.path.join(harness.TOP, "test", "integ",
+                                       "msrp_relay.cfg"),
+        "-A", "RELAY_PORT=%d" % port, "-DD", "-E", "-w", str(tmp_path),
+        "-Y", str(tmp_path), "-P", str(tmp_path / "relay.pid")],
+        str(tmp_path))
+
+    def listens():
+        assert program.running, program.log()
+        try:
+            socket.create_connection((harness.HOST, port), 1).close()
+            return True
+        except OSError:
+            return False
+    harness.wait_until(listens, 15, "the relay listens")
+    yield "msrp://%s:%d;tcp" % (harness.HOST, port)
+    program.stop()
+
+
+@pytest.fixture
+def msrp_start(new_stack):
+    """As new_stack(...).start(), with sessions; its msrp_port is theirs."""
+    def start(settings=None, **kw):
+        port = harness.free_port()
+        kw.setdefault("defines", {})["MSRP"] = '"%s:%d"' % (
+            harness.HOST, port)
+        stack = new_stack(settings, **kw)
+        stack.msrp_port = port
+        return stack.start()
+    return start

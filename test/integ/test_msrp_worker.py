@@ -23,7 +23,6 @@ import pytest
 from harness import HOST, MODULE, Program, free_port, need, wait_until
 
 import msrpua
-import test_msrpua
 from msrpua import Certificate, Endpoint, Reader, Script
 
 WORKER = os.environ.get("CPM_PF_WORKER", os.path.join(
@@ -754,9 +753,6 @@ def test_a_relay_in_the_path_only_a_report_makes_it_done(worker):
             ("Status", "000 408 Timeout")]))
         assert s.wait_failed(handles[1]) == (408, "reported")
         assert peer.wait_frames(3) and len(peer.frames) == 3
-
-
-relay = test_msrpua.relay   # Kamailio's msrp module
 
 
 def test_through_a_real_relay(worker, relay):

@@ -491,30 +491,6 @@ def test_a_client_can_refuse_a_session():
 
 # ---- others' eyes
 
-@pytest.fixture
-def relay(tmp_path):
-    """Kamailio's msrp module as a relay: its URI."""
-    need("kamailio")
-    port = free_port()
-    program = Program("relay", [
-        "kamailio", "-f", os.path.join(TOP, "test", "integ",
-                                       "msrp_relay.cfg"),
-        "-A", "RELAY_PORT=%d" % port, "-DD", "-E", "-w", str(tmp_path),
-        "-Y", str(tmp_path), "-P", str(tmp_path / "relay.pid")],
-        str(tmp_path))
-
-    def listens():
-        assert program.running, program.log()
-        try:
-            socket.create_connection((HOST, port), 1).close()
-            return True
-        except OSError:
-            return False
-    wait_until(listens, 15, "the relay listens")
-    yield "msrp://%s:%d;tcp" % (HOST, port)
-    program.stop()
-
-
 @pytest.mark.parametrize("client_binds", [True, False])
 def test_messages_and_reports_go_through_a_relay(relay, client_binds):
     body = os.urandom(100000)

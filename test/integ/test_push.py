@@ -10,23 +10,13 @@ import pytest
 
 import msrpua
 from db import cpim
-from harness import HOST, free_port, wait_until
-
-CPIM = "message/cpim"
-# A client that takes no pager mode.
-SESSIONS_ONLY = msrpua.TAGS["standalone"].replace(
-    "urn%3Aurn-7%3A3gpp-service.ims.icsi.oma.cpm.msg,", "")
+from harness import HOST, wait_until
+from push import CPIM, SESSIONS_ONLY, bodies, ours, send
 
 
 @pytest.fixture
-def start(new_stack):
-    def start(settings=None, **kw):
-        port = free_port()
-        kw.setdefault("defines", {})["MSRP"] = '"%s:%d"' % (HOST, port)
-        stack = new_stack(settings, **kw)
-        stack.msrp_port = port
-        return stack.start()
-    return start
+def start(msrp_start):
+    return msrp_start
 
 
 @pytest.fixture
@@ -40,25 +30,6 @@ def client(request):
     yield make
     for ua in made:
         ua.close()
-
-
-def send(stack, body, to="bob", sender="alice", **kw):
-    """A CPM message in CPIM; returns its bytes."""
-    whole = cpim(body, sender="<sip:%s@example.org>" % sender)
-    response = stack.ua(sender).message(
-        "sip:%s@example.org" % to, whole, CPIM, **kw)
-    assert response.code == 202, response
-    return whole
-
-
-def faults(ua):
-    """What the PF did wrong. Kamailio's own ACK to a 2xx has no Max-Forwards
-    (tm builds it), which RFC 3261, 8.1.1 asks for: that is not ours."""
-    return [v for v in ua.violations if "max-forwards" not in v.lower()]
-
-
-def bodies(ua):
-    return [m.body for m in ua.msrp_messages]
 
 
 @pytest.mark.parametrize("setup", ["active", "passive", None])
@@ -76,7 +47,7 @@ def test_all_that_is_queued_comes_in_one_session_and_it_is_hung_up(
     stack.wait_empty("bob")
     wait_until(lambda: bob.sessions[0].ended, 5, "the PF hangs up")
     assert len(bob.invites) == 1
-    assert faults(bob) == []
+    assert ours(bob.violations) == []
     assert stack.metric("delivered_msrp") == 5
     assert stack.metric("sessions") == 1
 
@@ -213,7 +184,7 @@ def test_a_megabyte_comes_whole(start, client):
     assert bodies(bob) == [whole]
     assert len(bob.msrp_messages[0].chunks) > 10
     stack.wait_empty("bob")
-    assert faults(bob) == []
+    assert ours(bob.violations) == []
 
 
 def test_when_the_msrp_worker_dies_sip_goes_on_and_the_rest_comes_later(

@@ -11,7 +11,6 @@ import gzip
 import os
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -21,14 +20,11 @@ import pytest
 import msrpua
 import sipua
 from db import cpim
-from harness import DOMAIN, HOST, TOP, Program, free_port, need, wait_until
+from harness import DOMAIN, HOST, Program, need, wait_until
 from msrpua import Script
+from push import CPIM, SESSIONS_ONLY, bodies, ours, send
 
-CPIM = "message/cpim"
-MSG = "urn%3Aurn-7%3A3gpp-service.ims.icsi.oma.cpm.msg,"
-# A client that takes no pager mode.
-SESSIONS_ONLY = msrpua.TAGS["standalone"].replace(MSG, "")
-# ... and one that takes no queue sessions either.
+# A client that takes neither pager mode nor queue sessions.
 CALLS_ONLY = ';+g.3gpp.icsi-ref="%s"' % (msrpua.ICSI % "session")
 
 
@@ -56,23 +52,14 @@ class Client(msrpua.CpmClient):
 
     @property
     def faults(self):
-        """What the PF did wrong. Kamailio's own ACK to a 2xx has no
-        Max-Forwards (tm builds it), which RFC 3261, 8.1.1 asks for: that is
-        not ours."""
-        return [v for v in self.violations + [repr(s) for s in self.strays]
-                if "max-forwards" not in v.lower()
-                and not any(re.search(t, v) for t in self.tolerate)]
+        return [v for v in ours(
+                    self.violations + [repr(s) for s in self.strays])
+                if not any(re.search(t, v) for t in self.tolerate)]
 
 
 @pytest.fixture
-def start(new_stack):
-    def start(settings=None, **kw):
-        port = free_port()
-        kw.setdefault("defines", {})["MSRP"] = '"%s:%d"' % (HOST, port)
-        stack = new_stack(settings, **kw)
-        stack.msrp_port = port
-        return stack.start()
-    return start
+def start(msrp_start):
+    return msrp_start
 
 
 @pytest.fixture
@@ -90,16 +77,6 @@ def client(request):
     assert bad == []
 
 
-def send(stack, body, to="bob", sender="alice", content_type=CPIM, **kw):
-    """A CPM message; returns the bytes that are to come."""
-    if content_type == CPIM:
-        body = cpim(body, sender="<sip:%s@example.org>" % sender)
-    response = stack.ua(sender).message(
-        "sip:%s@example.org" % to, body, content_type, **kw)
-    assert response.code == 202, response
-    return body
-
-
 def fill(stack, count, to="bob", text=b"message %d"):
     """As one sender, of one socket."""
     with sipua.UA("alice", DOMAIN, (HOST, stack.sip_port)) as alice:
@@ -109,10 +86,6 @@ def fill(stack, count, to="bob", text=b"message %d"):
             assert alice.message("sip:%s@example.org" % to, sent[-1],
                                  CPIM).code == 202
     return sent
-
-
-def bodies(ua):
-    return [m.body for m in ua.msrp_messages]
 
 
 def scripts(*first):
@@ -636,32 +609,6 @@ def test_who_wants_to_be_anonymous_is_not_named_in_the_invite(start, client):
 
 # ---- a relay
 
-@pytest.fixture
-def relay(tmp_path):
-    """Kamailio's msrp module as a relay: its URI."""
-    need("kamailio")
-    port = free_port()
-    directory = tmp_path / "relay"
-    directory.mkdir()
-    program = Program("relay", [
-        "kamailio", "-f", os.path.join(TOP, "test", "integ",
-                                       "msrp_relay.cfg"),
-        "-A", "RELAY_PORT=%d" % port, "-DD", "-E", "-w", str(directory),
-        "-Y", str(directory), "-P", str(directory / "relay.pid")],
-        str(directory))
-
-    def listens():
-        assert program.running, program.log()
-        try:
-            socket.create_connection((HOST, port), 1).close()
-            return True
-        except OSError:
-            return False
-    wait_until(listens, 15, "the relay listens")
-    yield "msrp://%s:%d;tcp" % (HOST, port)
-    program.stop()
-
-
 def report(session, msg):
     """Of one message, as its receiver sends it."""
     session.endpoint.send_raw(msrpua.build(msrpua.new_tid(), "REPORT", [
@@ -771,8 +718,7 @@ def test_tshark_decodes_a_whole_push_without_a_malformed_frame(
     need("tshark")
     need("dumpcap")
     stack = start()
-    sent = [send(stack, b"%d" % i) for i in range(2)]
-    sent.append(send(stack, b"x" * 7000))
+    sent = []
     path = str(tmp_path / "push.pcapng")
     capture = Program("dumpcap", [
         "dumpcap", "-q", "-i", "lo", "-f",
@@ -804,9 +750,13 @@ def test_tshark_decodes_a_whole_push_without_a_malformed_frame(
     # of requests and responses that share a TCP segment tshark shows the first
     want = {"INVITE": 1, "ACK": 1, "BYE": 1}
     try:
-        bob = client(stack)
-        bob.register()
-        bob.wait_msrp(3)
+        # one session, and each message in a segment of its own: it joins when
+        # the one before it has come, and that is not answered yet
+        bob = client(stack, script=Script(hold=3))
+        bob.register(params=SESSIONS_ONLY)
+        for body in (b"0", b"1", b"x" * 7000):
+            sent.append(send(stack, body))
+            bob.wait_msrp(len(sent))
         stack.wait_empty("bob")
         wait_until(lambda: bob.sessions[0].ended, 5, "the PF hangs up")
         assert bodies(bob) == sent
