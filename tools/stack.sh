@@ -315,6 +315,7 @@ hints()
 		SIP      127.0.0.1:$SIP_PORT, UDP and TCP; no password; users @example.org:
 		         alice bob carol dave erin frank (sql/cpm_pf-sample.sql says
 		         what each prefers)
+		MSRP     127.0.0.1:$MSRP_PORT, for clients that take sessions
 		HTTP     $admin/v1/queues  /readyz  /metrics
 		Redis    127.0.0.1:$REDIS_PORT
 		SQL      sqlite3 $run/cpm_pf.sqlite
