@@ -949,13 +949,13 @@ static bool tag_read(struct cpm_pl tag, unsigned *worker_r, uint32_t *slot_r,
 	}
 	for(n = 0; n < rest.n; n++) {
 		char c = rest.p[n];
-		unsigned digit = c >= '0' && c <= '9'	? (unsigned)(c - '0')
-						 : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
-												: 16;
-		if(digit == 16) {
+		int digit = c >= 'A' && c <= 'F' ? -1 : cpm_hex_value(c);
+
+		/* as we wrote it: in lower case */
+		if(digit < 0) {
 			return false;
 		}
-		key = key << 4 | digit;
+		key = key << 4 | (unsigned)digit;
 	}
 	*worker_r = (unsigned)w;
 	*slot_r = (uint32_t)i;

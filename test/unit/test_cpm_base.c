@@ -432,6 +432,27 @@ static void failing_case(Suite *s, const char *sentence, const TTest *test,
 	suite_add_tcase(s, tc);
 }
 
+START_TEST(hex_values)
+{
+	static const char digits[] = "0123456789abcdefABCDEF";
+	char c = (char)_i;
+	const char *at = c != '\0' ? strchr(digits, c) : NULL;
+	ptrdiff_t want = at != NULL ? at - digits : -1;
+
+	ck_assert_int_eq(cpm_hex_value(c), want > 15 ? want - 6 : want);
+}
+END_TEST
+
+START_TEST(control_characters)
+{
+	char text[3] = {'a', (char)_i, 'b'};
+	bool is_ctl = (_i < ' ' && _i != '\t') || _i == 0x7f;
+
+	ck_assert_uint_eq(cpm_pl_ctl(cpm_pl(text, 3)), is_ctl ? 1 : 3);
+	ck_assert_uint_eq(cpm_pl_ctl(CPM_PL_NULL), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("cpm_base");
@@ -460,5 +481,9 @@ int main(void)
 	failing_case(s, "a leak on a rung is caught", ladder_finds_leak, 0, 1);
 	fu_case(s, "malloc fails when the ladder is armed", ladder_takes_malloc);
 	fu_case(s, "hex digits become bytes", unhex);
+	fu_table(s, "a hexadecimal digit has its value, all else none", hex_values,
+			256);
+	fu_table(s, "a control character is found, a tab is none",
+			control_characters, 256);
 	return fu_run(s);
 }

@@ -57,14 +57,6 @@ static char lower(char c)
 	return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
 }
 
-static int hex_val(char c)
-{
-	if(c >= '0' && c <= '9')
-		return c - '0';
-	c = lower(c);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Never strchr(set, c) alone: it finds the NUL that ends the set. */
 static bool is_in(char c, const char *set)
 {
@@ -89,8 +81,8 @@ static int escaped(struct cpm_pl a)
 
 	if(a.n < 3 || a.p[0] != '%')
 		return -1;
-	hi = hex_val(a.p[1]);
-	lo = hex_val(a.p[2]);
+	hi = cpm_hex_value(a.p[1]);
+	lo = cpm_hex_value(a.p[2]);
 	return hi < 0 || lo < 0 ? -1 : hi * 16 + lo;
 }
 
@@ -179,7 +171,7 @@ static bool ipv6_ok(struct cpm_pl a)
 	for(size_t i = 0; i < a.n; i++) {
 		if(a.p[i] == ':')
 			colons++;
-		else if(hex_val(a.p[i]) < 0 && a.p[i] != '.')
+		else if(cpm_hex_value(a.p[i]) < 0 && a.p[i] != '.')
 			return false;
 	}
 	return colons >= 2;
@@ -281,7 +273,8 @@ static int put_digits(struct canon *c, struct cpm_pl a, bool global)
 
 		if(is_separator(d))
 			continue;
-		if(global ? d < '0' || d > '9' : hex_val(d) < 0 && !is_in(d, "*#"))
+		if(global ? d < '0' || d > '9'
+				  : cpm_hex_value(d) < 0 && !is_in(d, "*#"))
 			return fail(c, CPM_EPROTO, "bad-number", a.p + i);
 		cpm_wr_chr(&c->out, lower(d));
 		digits++;

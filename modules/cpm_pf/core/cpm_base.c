@@ -112,6 +112,28 @@ size_t cpm_pl_chr(struct cpm_pl a, char c)
 	return hit ? (size_t)(hit - a.p) : a.n;
 }
 
+size_t cpm_pl_ctl(struct cpm_pl a)
+{
+	size_t i = 0;
+
+	while(i < a.n && a.p[i] != 0x7f
+			&& ((unsigned char)a.p[i] >= ' ' || a.p[i] == '\t')) {
+		i++;
+	}
+	return i;
+}
+
+int cpm_hex_value(char c)
+{
+	if(c >= '0' && c <= '9') {
+		return c - '0';
+	}
+	if(c >= 'A' && c <= 'F') {
+		return c - 'A' + 10;
+	}
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 struct cpm_pl cpm_pl_cut(struct cpm_pl *rest, char c)
 {
 	struct cpm_pl all = *rest;

@@ -82,6 +82,13 @@ struct cpm_pl cpm_pl_from(struct cpm_pl a, size_t i);
 /* Offset of the first c, or a.n. */
 size_t cpm_pl_chr(struct cpm_pl a, char c);
 
+/* Offset of the first control character but HT, which no header, no line of
+ * SDP and no MSRP header may hold; or a.n. */
+size_t cpm_pl_ctl(struct cpm_pl a);
+
+/* Of a hexadecimal digit in either case; -1: it is none. */
+int cpm_hex_value(char c);
+
 /* Cuts *rest at the first c: returns what is before it, and moves *rest
  * behind it. With no c: returns all, and *rest becomes empty with p NULL. */
 struct cpm_pl cpm_pl_cut(struct cpm_pl *rest, char c);

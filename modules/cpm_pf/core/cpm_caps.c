@@ -56,20 +56,12 @@ static char lower(char c)
 	return c >= 'A' && c <= 'Z' ? (char)(c | 0x20) : c;
 }
 
-static int hex_val(char c)
-{
-	if(c >= '0' && c <= '9')
-		return c - '0';
-	c = lower(c);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Bytes that one octet of the URN takes in front of a, and that octet. What
  * is no escape stands for itself. */
 static size_t take_octet(struct cpm_pl a, char *octet_r)
 {
-	int hi = a.n >= 3 ? hex_val(a.p[1]) : -1;
-	int lo = a.n >= 3 ? hex_val(a.p[2]) : -1;
+	int hi = a.n >= 3 ? cpm_hex_value(a.p[1]) : -1;
+	int lo = a.n >= 3 ? cpm_hex_value(a.p[2]) : -1;
 
 	if(a.p[0] == '%' && hi >= 0 && lo >= 0) {
 		*octet_r = (char)(unsigned char)(hi * 16 + lo);

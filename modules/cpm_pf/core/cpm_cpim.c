@@ -65,17 +65,6 @@ static bool is_wsp(char c)
 	return c == ' ' || c == '\t';
 }
 
-/* Offset of the first control character that no header may hold, or a.n. */
-static size_t find_ctl(struct cpm_pl a)
-{
-	size_t i = 0;
-
-	while(i < a.n && a.p[i] != 0x7f
-			&& ((unsigned char)a.p[i] >= ' ' || a.p[i] == '\t'))
-		i++;
-	return i;
-}
-
 /* The next line without its end. */
 static int next_line(struct parse *p, struct cpm_pl *line_r)
 {
@@ -88,7 +77,7 @@ static int next_line(struct parse *p, struct cpm_pl *line_r)
 		return fail(p, CPM_EPROTO, "no-separator", p->in.n);
 	if(n > 0 && line.p[n - 1] == '\r')
 		line.n--;
-	bad = find_ctl(line);
+	bad = cpm_pl_ctl(line);
 	if(bad < line.n)
 		return fail(p, CPM_EPROTO, "bad-byte", p->pos + bad);
 	if(line.n > 0 && ++p->headers > CPM_CPIM_HEADERS_MAX)

@@ -79,18 +79,6 @@ const char *cpm_ctl_name(enum cpm_ctl_kind kind)
 
 /* ---- texts ---- */
 
-/* 0..15, or 16 */
-static unsigned hex(char c)
-{
-	if(c >= '0' && c <= '9')
-		return (unsigned)(c - '0');
-	if(c >= 'a' && c <= 'f')
-		return (unsigned)(c - 'a' + 10);
-	if(c >= 'A' && c <= 'F')
-		return (unsigned)(c - 'A' + 10);
-	return 16;
-}
-
 /* fingerprint = hash-func SP 2UHEX *(":" 2UHEX) */
 size_t cpm_ctl_fingerprint(
 		struct cpm_pl in, struct cpm_pl *name_r, uint8_t *octets, size_t cap)
@@ -110,9 +98,10 @@ size_t cpm_ctl_fingerprint(
 	if(n == 0 || n > cap || rest.n != 3 * n - 1)
 		return 0;
 	for(size_t i = 0; i < n; i++) {
-		unsigned high = hex(rest.p[3 * i]), low = hex(rest.p[3 * i + 1]);
+		int high = cpm_hex_value(rest.p[3 * i]);
+		int low = cpm_hex_value(rest.p[3 * i + 1]);
 
-		if(high > 15 || low > 15 || (i > 0 && rest.p[3 * i - 1] != ':'))
+		if(high < 0 || low < 0 || (i > 0 && rest.p[3 * i - 1] != ':'))
 			return 0;
 		octets[i] = (uint8_t)(high << 4 | low);
 	}

@@ -273,17 +273,6 @@ static bool is_name(struct cpm_pl a)
 	return a.n > 0;
 }
 
-/* Offset of the first control character, or a.n. */
-static size_t find_ctl(struct cpm_pl a)
-{
-	size_t i = 0;
-
-	while(i < a.n && a.p[i] != 0x7f
-			&& ((unsigned char)a.p[i] >= ' ' || a.p[i] == '\t'))
-		i++;
-	return i;
-}
-
 /* "MSRP" SP tid SP ... */
 static ptrdiff_t start_line(struct cpm_msrp_parser *p, struct cpm_pl line)
 {
@@ -387,7 +376,7 @@ static ptrdiff_t take_line(
 {
 	ptrdiff_t rc;
 
-	if(find_ctl(line) < line.n)
+	if(cpm_pl_ctl(line) < line.n)
 		return die(p, CPM_EPROTO, "bad-byte");
 	if(p->state == ST_START) {
 		rc = start_line(p, line);

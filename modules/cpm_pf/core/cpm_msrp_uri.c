@@ -41,17 +41,6 @@ static bool is_unreserved(char c)
 		   || c == '~';
 }
 
-static int hex_value(char c)
-{
-	if(is_digit(c))
-		return c - '0';
-	if(c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if(c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 /* ---- IPv6 addresses ---- */
 
 /* d.d.d.d; 4 bytes */
@@ -78,7 +67,7 @@ static bool group_read(struct cpm_pl part, uint8_t *out)
 	if(part.n == 0 || part.n > 4)
 		return false;
 	for(size_t i = 0; i < part.n; i++) {
-		int d = hex_value(part.p[i]);
+		int d = cpm_hex_value(part.p[i]);
 
 		if(d < 0)
 			return false;
@@ -324,8 +313,8 @@ static int next_char(struct cpm_pl a, size_t *i)
 	int high, low;
 
 	if(c == '%' && a.n - *i > 2) {
-		high = hex_value(a.p[*i + 1]);
-		low = hex_value(a.p[*i + 2]);
+		high = cpm_hex_value(a.p[*i + 1]);
+		low = cpm_hex_value(a.p[*i + 2]);
 		if(high >= 0 && low >= 0) {
 			int v = high << 4 | low;
 

@@ -142,14 +142,6 @@ static bool is_digits(struct cpm_pl a)
 
 /* -------------------------------------------------------- values of a= */
 
-static int hex_val(char c)
-{
-	if(c >= '0' && c <= '9')
-		return c - '0';
-	c = (char)(c | 0x20);
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* Octets of "AB:CD:...", 0: it is no such thing. */
 static size_t hex_octets(struct cpm_pl hex)
 {
@@ -158,7 +150,7 @@ static size_t hex_octets(struct cpm_pl hex)
 	if(hex.n % 3 != 2 || octets > CPM_SDP_DIGEST_MAX)
 		return 0;
 	for(size_t i = 0; i < hex.n; i++)
-		if(i % 3 == 2 ? hex.p[i] != ':' : hex_val(hex.p[i]) < 0)
+		if(i % 3 == 2 ? hex.p[i] != ':' : cpm_hex_value(hex.p[i]) < 0)
 			return 0;
 	return octets;
 }
@@ -418,17 +410,6 @@ static int begin_media(struct parse *p, struct cpm_pl value, size_t at)
 	return CPM_OK;
 }
 
-/* Offset of the first control character but HT, or a.n. */
-static size_t find_ctl(struct cpm_pl a)
-{
-	size_t i = 0;
-
-	while(i < a.n && a.p[i] != 0x7f
-			&& ((unsigned char)a.p[i] >= ' ' || a.p[i] == '\t'))
-		i++;
-	return i;
-}
-
 /* The next line without its end. */
 static int next_line(struct parse *p, struct cpm_pl *line_r)
 {
@@ -439,7 +420,7 @@ static int next_line(struct parse *p, struct cpm_pl *line_r)
 
 	if(n < rest.n && n > 0 && line.p[n - 1] == '\r')
 		line.n--;
-	bad = find_ctl(line);
+	bad = cpm_pl_ctl(line);
 	if(bad < line.n)
 		return fail(p, CPM_EPROTO, "bad-byte", p->pos + bad);
 	if(line.n > CPM_SDP_LINE_MAX)
@@ -623,7 +604,8 @@ static bool hex_is(struct cpm_pl hex, const unsigned char *digest, size_t n)
 	if(n == 0 || hex_octets(hex) != n)
 		return false;
 	for(size_t i = 0; i < n; i++)
-		if(hex_val(hex.p[3 * i]) * 16 + hex_val(hex.p[3 * i + 1]) != digest[i])
+		if(cpm_hex_value(hex.p[3 * i]) * 16 + cpm_hex_value(hex.p[3 * i + 1])
+				!= digest[i])
 			return false;
 	return true;
 }
@@ -653,7 +635,7 @@ static bool path_ok(struct cpm_pl path)
 
 static bool types_ok(struct cpm_pl types)
 {
-	return find_ctl(types) == types.n && cpm_pl_eq(types, cpm_pl_trim(types));
+	return cpm_pl_ctl(types) == types.n && cpm_pl_eq(types, cpm_pl_trim(types));
 }
 
 /* Facts may come from a configuration or a peer: none may bring a line of

@@ -10,17 +10,6 @@
 
 #include "cpm_wr.h"
 
-static int hex_value(char c)
-{
-	if(c >= '0' && c <= '9') {
-		return c - '0';
-	}
-	if(c >= 'A' && c <= 'F') {
-		return c - 'A' + 10;
-	}
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 int cpm_ulname_from_aor(struct cpm_pl aor, bool use_domain, char *buf,
 		size_t cap, struct cpm_pl *name_r)
 {
@@ -34,10 +23,11 @@ int cpm_ulname_from_aor(struct cpm_pl aor, bool use_domain, char *buf,
 	}
 	cpm_wr_init(&w, buf, cap);
 	for(i = 0; i < user.n; i++) {
-		if(user.p[i] == '%' && i + 2 < user.n && hex_value(user.p[i + 1]) >= 0
-				&& hex_value(user.p[i + 2]) >= 0) {
-			cpm_wr_chr(&w, (char)(hex_value(user.p[i + 1]) * 16
-								   + hex_value(user.p[i + 2])));
+		if(user.p[i] == '%' && i + 2 < user.n
+				&& cpm_hex_value(user.p[i + 1]) >= 0
+				&& cpm_hex_value(user.p[i + 2]) >= 0) {
+			cpm_wr_chr(&w, (char)(cpm_hex_value(user.p[i + 1]) * 16
+								   + cpm_hex_value(user.p[i + 2])));
 			i += 2;
 		} else {
 			cpm_wr_chr(&w, user.p[i]);

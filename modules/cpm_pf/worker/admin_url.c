@@ -8,17 +8,6 @@
 
 #include "admin_url.h"
 
-static int hex_digit(char c)
-{
-	if(c >= '0' && c <= '9')
-		return c - '0';
-	if(c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if(c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 int admin_url_unescape(struct cpm_pl in, struct cpm_wr *w, struct cpm_pl *out_r)
 {
 	size_t from = w->n;
@@ -26,8 +15,8 @@ int admin_url_unescape(struct cpm_pl in, struct cpm_wr *w, struct cpm_pl *out_r)
 	for(size_t i = 0; i < in.n; i++) {
 		int c = (unsigned char)in.p[i];
 		if(c == '%') {
-			int hi = i + 1 < in.n ? hex_digit(in.p[i + 1]) : -1;
-			int lo = i + 2 < in.n ? hex_digit(in.p[i + 2]) : -1;
+			int hi = i + 1 < in.n ? cpm_hex_value(in.p[i + 1]) : -1;
+			int lo = i + 2 < in.n ? cpm_hex_value(in.p[i + 2]) : -1;
 			if(hi < 0 || lo < 0)
 				return CPM_EPROTO;
 			c = hi * 16 + lo;
