@@ -64,7 +64,10 @@ class Server(Redis):
             "redis-server", "--port", str(self.port), "--bind", HOST,
             "--dir", self.directory, "--save", "", "--appendonly", "yes",
             "--appendfsync", "everysec", "--daemonize", "no",
-            "--repl-diskless-sync-delay", "0"] + self.args, self.directory)
+            "--repl-diskless-sync-delay", "0",
+            # else a master waits up to 10 s for a replica that is behind, or
+            # gone already, before it ends
+            "--shutdown-timeout", "0"] + self.args, self.directory)
         wait_until(self.answers, 10, "Redis answers")
         return self
 
