@@ -45,6 +45,8 @@ O    := build/$(KIND)
 LUA_H   := $(MOD)/core/cpm_queue_lua.h
 LUA_SRC := $(wildcard $(MOD)/core/lua/*.lua)
 
+OPENAPI_H := $(MOD)/worker/admin_openapi.h
+
 objects = $(patsubst %.c,$(O)/%.o,$(wildcard $(1)))
 CORE    := $(call objects,$(MOD)/core/*.c)
 IO      := $(call objects,$(MOD)/io/*.c)
@@ -79,7 +81,7 @@ POSIX = -std=c11 -D_GNU_SOURCE= $(FLAGS) -I$(MOD) -I$(MOD)/core -I$(MOD)/io
 RING1 = $(POSIX) $(shell pkg-config --cflags $(PKG))
 TESTS = -Itest/unit -DTEST_DATA_DIR='"$(CURDIR)/test/data"'
 
-PKG        = hiredis libmicrohttpd jansson libevent libevent_openssl openssl
+PKG        = hiredis libcurl libxml-2.0 libmicrohttpd jansson libevent libevent_openssl openssl
 LIBS       = -Wl,--as-needed $(shell pkg-config --libs $(PKG))
 CHECK_LIBS = $(shell pkg-config --libs check)
 
@@ -161,6 +163,7 @@ install: module ## install module, worker, configuration and documents (DESTDIR)
 	for f in README.md CHANGELOG.md doc/*.md $(MOD)/README; do \
 		test ! -f $$f || install -m 644 $$f \
 			$(DESTDIR)$(datadir)/doc/kamailio-cpm-modules; done
+	install -m 644 $(MOD)/doc/*.xsd $(DESTDIR)$(datadir)/doc/kamailio-cpm-modules
 
 .PHONY: asan
 asan: ## unit and io tests under the address and undefined sanitizers
@@ -176,7 +179,7 @@ fuzz: ## fuzz every parser for TIME seconds, or only T=<target>
 .PHONY: lint
 lint: ## rules that machines keep: layers, format, banned calls, scripts
 	@tools/bootstrap.sh lint
-	@$(MAKE) -s $(LUA_H)
+	@$(MAKE) -s $(LUA_H) $(OPENAPI_H)
 	@tools/lint.sh
 
 .PHONY: format
@@ -220,7 +223,7 @@ clean: ## remove what was built; the fetched source of Kamailio stays
 	@find build -mindepth 1 -maxdepth 1 ! -name 'kamailio-*' \
 		-exec rm -rf {} + 2>/dev/null || :
 	@find $(MOD) \( -name '*.[od]' -o -name '*.lst' -o -name '*.so' \) -delete
-	@rm -rf $(MOD)/cpm_pf_worker $(MOD)/.worker $(LUA_H)
+	@rm -rf $(MOD)/cpm_pf_worker $(MOD)/.worker $(LUA_H) $(OPENAPI_H)
 
 # ---- what they are made of -------------------------------------------------
 
@@ -251,9 +254,15 @@ $(IOT): %: %.o $(IO_HELP) $(HELPERS) $(IO) $(O)/libcore.a
 	$(LINK) $^ $(LIBS) $(CHECK_LIBS) -o $@
 
 $(FUZZ): %: %.o $(O)/libcore.a
-	$(LINK) -fsanitize=fuzzer $^ -o $@
+	$(LINK) -fsanitize=fuzzer $^ $(FUZZ_LIBS) -o $@
 
-$(O)/cpm_pf_worker: $(WORKER) $(IO) $(O)/libcore.a
+# The one fuzzed parser that is not ring 0.
+XML_IO = $(O)/$(MOD)/io/io_actions.o
+$(O)/test/fuzz/fuzz_actions: $(XML_IO)
+$(O)/test/fuzz/fuzz_actions: FUZZ_LIBS = $(O)/libcore.a $(LIBS)
+
+# Not for the worker: it reads no XML, and gets no library for it.
+$(O)/cpm_pf_worker: $(WORKER) $(filter-out $(XML_IO),$(IO)) $(O)/libcore.a
 	$(LINK) $^ $(LIBS) -o $@
 
 $(O)/$(MOD)/core/%.o: $(MOD)/core/%.c Makefile | $(LUA_H)
@@ -275,6 +284,12 @@ $(O)/test/%.o: test/%.c Makefile | $(LUA_H)
 	@echo "  CC $<"
 	@mkdir -p $(@D)
 	@$(CC) $(POSIX) $(TESTS) -c $< -o $@
+
+$(OPENAPI_H): $(MOD)/doc/openapi.json $(MOD)/worker/text2h.awk
+	@awk -v name=admin_openapi -f $(MOD)/worker/text2h.awk $< >$@.tmp && \
+		mv $@.tmp $@
+
+$(O)/$(MOD)/worker/admin_api.o: $(OPENAPI_H)
 
 $(LUA_H): $(MOD)/core/lua2h.awk $(LUA_SRC)
 	@awk -f $< $(LUA_SRC) </dev/null >$@.tmp && mv $@.tmp $@

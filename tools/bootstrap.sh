@@ -19,17 +19,19 @@ set -euo pipefail
 # What each set needs. "+x" takes in set x.
 declare -rA sets=(
 	[unit]="gcc libc6-dev binutils make pkg-config check"
-	[libs]="gcc libc6-dev binutils make pkg-config libhiredis-dev
+	[libs]="gcc libc6-dev binutils make pkg-config libhiredis-dev libxml2-dev
+		libcurl4-openssl-dev
 		libmicrohttpd-dev libjansson-dev libevent-dev libssl-dev"
 	[build]="+libs dpkg-dev kamailio"
-	[io]="+unit +libs redis-server"
+	[io]="+unit +libs redis-server libxml2-utils"
 	[run]="+build redis-server sqlite3 kamailio-sqlite-modules python3"
-	[test]="+run +io +lint python3-pytest sip-tester openssl tshark
+	[test]="+run +io +lint python3-pytest python3-lxml sip-tester openssl tshark
 		baresip-core linphone-cli mariadb-server postgresql kamailio-mysql-modules
-		kamailio-postgres-modules"
+		kamailio-postgres-modules kamailio-presence-modules dovecot-imapd
+		kamailio-lua-modules kamailio-python3-modules prometheus"
 	[lint]="gcc libc6-dev make binutils git clang-format cppcheck shellcheck
 		lua5.1 python3-pyflakes"
-	[fuzz]="clang libclang-rt-dev make"
+	[fuzz]="+libs clang libclang-rt-dev"
 	[cov]="+io gcovr"
 	[bench]="+run python3-pytest mariadb-server kamailio-mysql-modules"
 )

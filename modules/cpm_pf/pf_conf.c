@@ -8,14 +8,18 @@
 
 #include "pf_conf.h"
 
+#include "core/cpm_pap.h"
+#include "core/cpm_object.h"
 #include "core/cpm_push.h"
 #include "io/io_clock.h"
 
 #include <arpa/inet.h>
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../../core/cfg/cfg_struct.h"
@@ -60,16 +64,48 @@ struct pf_params pf_params = {
 		.reject_code = 403,
 		.identity = "pai,auth,from",
 		.isf_uri = "",
+		.outbound_proxy = "",
 		.isf_mode = "route",
+		.imdn = 1,
+		.job_retry_intervals = "5,30,120,600,3600",
+		.job_max_attempts = 20,
+		.store_url = "",
+		.store_folder = "Default/{originator}",
+		.store_login = "user",
+		.store_tls = "auto",
+		.store_ca = "",
+		.store_credentials = "",
+		.store_timeout = 30,
 		.usrloc_domain = "location",
 		.pf_uri = "",
+		.push_url = "",
+		.push_format = "pap",
+		.push_ca = "",
+		.push_credentials = "",
+		.push_timeout = 10,
+		.push_retry_intervals = "60,300,1800,7200,21600",
+		.push_max = 10,
+		.push_data_ttl = 2592000,
+		.pull_uri = "",
+		.pull_bye_time = 5,
 		.admin_listen = "127.0.0.1:8060",
 		.admin_token_file = "",
+		.admin_cert = "",
+		.admin_key = "",
+		.admin_tls = "auto",
+		.admin_bodies = 0,
+		.admin_rate = 500,
 		.worker = "",
 		.event_callback = "",
 		.db_url = "",
 		.prefs_cache_ttl = 300,
 		.prefs_cache_size = 10000,
+		.notify_event = "message-summary",
+		.notify_unsolicited = 1,
+		.notify_delay_ms = 1000,
+		.notify_max_bytes = 1200,
+		.subscribe_max_expires = 3600,
+		.presence = 1,
 };
 
 struct pf_conf pf_conf;
@@ -291,6 +327,8 @@ static const struct bound bounds[] = {
 				"a number of messages, 0 (all) to 1000000"},
 		{"session_idle_time", &pf_params.session_idle_time, 1, 86400,
 				"seconds, 1 to 86400"},
+		{"pull_bye_time", &pf_params.pull_bye_time, 0, 3600,
+				"seconds, 0 (at once) to 3600"},
 		{"message_max_bytes", &pf_params.message_max_bytes, 1, CPM_MSG_BODY_MAX,
 				"bytes, 1 to 1048576"},
 		{"queue_max_messages", &pf_params.queue_max_messages, 0, 1000000,
@@ -321,10 +359,31 @@ static const struct bound bounds[] = {
 		{"require_feature_tag", &pf_params.require_feature_tag, 0, 1, "0 or 1"},
 		{"insert_called_party_id", &pf_params.insert_called_party_id, 0, 1,
 				"0 or 1"},
+		{"imdn", &pf_params.imdn, 0, 1, "0 or 1"},
+		{"store_timeout", &pf_params.store_timeout, 1, 300,
+				"seconds, 1 to 300"},
+		{"job_max_attempts", &pf_params.job_max_attempts, 1, 1000,
+				"a number of attempts, 1 to 1000"},
+		{"push_timeout", &pf_params.push_timeout, 1, 300, "seconds, 1 to 300"},
+		{"push_max", &pf_params.push_max, 1, 1000,
+				"a number of pushes, 1 to 1000"},
+		{"push_data_ttl", &pf_params.push_data_ttl, 60, 31536000,
+				"seconds, 60 to 31536000"},
 		{"prefs_cache_ttl", &pf_params.prefs_cache_ttl, 0, 86400,
 				"seconds, 0 (read each time) to 86400"},
 		{"prefs_cache_size", &pf_params.prefs_cache_size, 1, 1000000,
 				"a number of users, 1 to 1000000"},
+		{"notify_unsolicited", &pf_params.notify_unsolicited, 0, 1, "0 or 1"},
+		{"notify_delay_ms", &pf_params.notify_delay_ms, 0, 3600000,
+				"milliseconds, 0 to 3600000"},
+		{"notify_max_bytes", &pf_params.notify_max_bytes, 600, 65536,
+				"bytes, 600 to 65536"},
+		{"subscribe_max_expires", &pf_params.subscribe_max_expires, 60, 86400,
+				"seconds, 60 to 86400"},
+		{"presence", &pf_params.presence, 0, 1, "0 or 1"},
+		{"admin_bodies", &pf_params.admin_bodies, 0, 1, "0 or 1"},
+		{"admin_rate", &pf_params.admin_rate, 0, 1000000,
+				"a number of requests a second, 0 to 1000000"},
 };
 
 static int numbers_check(void)
@@ -358,9 +417,10 @@ static int numbers_check(void)
 	return 0;
 }
 
-static int retry_check(void)
+static int intervals_check(
+		const char *name, const char *text, uint64_t *ms_r, size_t *count_r)
 {
-	struct cpm_pl rest = cpm_pl_str(pf_params.retry_intervals);
+	struct cpm_pl rest = cpm_pl_str(text);
 	struct cpm_pl part;
 	uint64_t s;
 	size_t n = 0;
@@ -369,15 +429,26 @@ static int retry_check(void)
 		part = cpm_pl_trim(cpm_pl_cut(&rest, ','));
 		if(n == CPM_RETRY_MAX || cpm_pl_u64(part, 86400, &s) != CPM_OK
 				|| s == 0) {
-			LM_ERR("parameter retry_intervals: \"%s\"; it takes 1 to %d "
+			LM_ERR("parameter %s: \"%s\"; it takes 1 to %d "
 				   "numbers of seconds, 1 to 86400, with commas between\n",
-					pf_params.retry_intervals, CPM_RETRY_MAX);
+					name, text, CPM_RETRY_MAX);
 			return -1;
 		}
-		pf_conf.deliver.retry_ms[n++] = s * 1000;
+		ms_r[n++] = s * 1000;
 	}
-	pf_conf.deliver.retry_count = n;
+	*count_r = n;
 	return 0;
+}
+
+static int retry_check(void)
+{
+	if(intervals_check("retry_intervals", pf_params.retry_intervals,
+			   pf_conf.deliver.retry_ms, &pf_conf.deliver.retry_count)
+			< 0) {
+		return -1;
+	}
+	return intervals_check("job_retry_intervals", pf_params.job_retry_intervals,
+			pf_conf.job_retry_ms, &pf_conf.job_retry_count);
 }
 
 /* ------------------------------------------------------------ decisions */
@@ -456,6 +527,21 @@ static int identity_check(void)
 	return 0;
 }
 
+/* A next hop: none, or a SIP URI. */
+static int hop_check(const char *name, const char *uri)
+{
+	struct cpm_pl a = cpm_pl_str(uri);
+
+	if(a.n > 0 && !cpm_pl_istarts(a, CPM_PL_LIT("sip:"))
+			&& !cpm_pl_istarts(a, CPM_PL_LIT("sips:"))) {
+		LM_ERR("parameter %s: \"%s\"; it takes a SIP URI, such as "
+			   "sip:host.example.org;lr\n",
+				name, uri);
+		return -1;
+	}
+	return 0;
+}
+
 static int decisions_check(void)
 {
 	char buf[CPM_AOR_MAX];
@@ -474,14 +560,8 @@ static int decisions_check(void)
 				pf_params.isf_mode);
 		return -1;
 	}
-	if(pf_params.isf_uri[0] != '\0'
-			&& !cpm_pl_istarts(
-					cpm_pl_str(pf_params.isf_uri), CPM_PL_LIT("sip:"))
-			&& !cpm_pl_istarts(
-					cpm_pl_str(pf_params.isf_uri), CPM_PL_LIT("sips:"))) {
-		LM_ERR("parameter isf_uri: \"%s\"; it takes a SIP URI, such as "
-			   "sip:isf.example.org;lr\n",
-				pf_params.isf_uri);
+	if(hop_check("isf_uri", pf_params.isf_uri) < 0
+			|| hop_check("outbound_proxy", pf_params.outbound_proxy) < 0) {
 		return -1;
 	}
 	if(pf_params.pf_uri[0] != '\0'
@@ -496,7 +576,166 @@ static int decisions_check(void)
 	return 0;
 }
 
+static int notify_check(void)
+{
+	if(cpm_notify_event_parse(
+			   cpm_pl_str(pf_params.notify_event), &pf_conf.notify_type)
+			!= CPM_OK) {
+		LM_ERR("parameter notify_event: \"%s\"; it takes message-summary or "
+			   "deferred-messages\n",
+				pf_params.notify_event);
+		return -1;
+	}
+	return 0;
+}
+
+/* --------------------------------------------------------------- store */
+
+/* The worker refuses as well; here the operator learns it at start. */
+static const char *store_credentials_wrong(void)
+{
+	const char *names[] = {"CPM_STORE_USER", "CPM_STORE_PASSWORD"};
+	struct stat st;
+	size_t i;
+
+	if(pf_params.store_credentials[0] != '\0') {
+		if(stat(pf_params.store_credentials, &st) < 0) {
+			return strerror(errno);
+		}
+		return !S_ISREG(st.st_mode)		 ? "not a file"
+			   : (st.st_mode & 077) != 0 ? "others than its owner may use it"
+										 : NULL;
+	}
+	for(i = 0; i < 2; i++) {
+		if(getenv(names[i]) == NULL) {
+			return "not given, nor CPM_STORE_USER and CPM_STORE_PASSWORD in "
+				   "the environment";
+		}
+	}
+	return NULL;
+}
+
+static bool store_url_is_good(struct cpm_pl url)
+{
+	size_t i = cpm_pl_starts(url, CPM_PL_LIT("imaps://"))  ? 8
+			   : cpm_pl_starts(url, CPM_PL_LIT("imap://")) ? 7
+														   : 0;
+	struct cpm_pl host = cpm_pl_from(url, i);
+
+	if(i == 0 || host.n == 0 || url.n > 500) {
+		return false;
+	}
+	for(i = 0; i < host.n; i++) {
+		if(host.p[i] <= ' ' || host.p[i] > '~'
+				|| strchr("/@?#;\"\\", host.p[i]) != NULL) {
+			return false;
+		}
+	}
+	return true;
+}
+
+static int store_check(void)
+{
+	struct cpm_pl folder = cpm_pl_str(pf_params.store_folder);
+	const char *login = pf_params.store_login;
+	const char *tls = pf_params.store_tls;
+	struct cpm_diag diag;
+	const char *wrong;
+
+	if(pf_params.store_url[0] == '\0') {
+		return 0;
+	}
+	if(!store_url_is_good(cpm_pl_str(pf_params.store_url))) {
+		LM_ERR("parameter store_url: it takes imap://host[:port] or "
+			   "imaps://host[:port], without a login, which is that of "
+			   "store_credentials\n");
+		return -1;
+	}
+	if(cpm_object_template_check(folder, &diag) != CPM_OK) {
+		LM_ERR("parameter store_folder: \"%s\": %s at character %u; it takes "
+			   "levels by /, in which {user}, {originator}, {conversation}, "
+			   "{contribution} and {date} may stand\n",
+				pf_params.store_folder, diag.why, (unsigned)diag.at);
+		return -1;
+	}
+	if(strcmp(login, "user") != 0 && strcmp(login, "service") != 0
+			&& !cpm_object_template_has(cpm_pl_str(login), "user")) {
+		LM_ERR("parameter store_login: \"%s\"; it takes user, service, or a "
+			   "login name with {user} in it, such as {user}*{login}\n",
+				login);
+		return -1;
+	}
+	if(strcmp(login, "service") == 0
+			&& !cpm_object_template_has(folder, "user")) {
+		LM_ERR("parameter store_folder: \"%s\"; with store_login service it "
+			   "takes {user}: else all users would share their folders\n",
+				pf_params.store_folder);
+		return -1;
+	}
+	if(strcmp(tls, "auto") != 0 && strcmp(tls, "required") != 0
+			&& strcmp(tls, "none") != 0) {
+		LM_ERR("parameter store_tls: \"%s\"; it takes auto, required or "
+			   "none\n",
+				tls);
+		return -1;
+	}
+	if(pf_params.store_ca[0] != '\0' && access(pf_params.store_ca, R_OK) < 0) {
+		LM_ERR("parameter store_ca: \"%s\": %s; it takes a PEM file\n",
+				pf_params.store_ca, strerror(errno));
+		return -1;
+	}
+	wrong = store_credentials_wrong();
+	if(wrong != NULL) {
+		LM_ERR("parameter store_credentials: \"%s\": %s; it takes a file of "
+			   "the lines \"user NAME\" and \"password WORD\" with mode "
+			   "600\n",
+				pf_params.store_credentials, wrong);
+		return -1;
+	}
+	return 0;
+}
+
 /* --------------------------------------------------------------- admin */
+
+static int admin_tls_check(bool near)
+{
+	const struct
+	{
+		const char *name;
+		const char *path;
+	} files[] = {
+			{"admin_cert", pf_params.admin_cert},
+			{"admin_key", pf_params.admin_key},
+	};
+	bool plain = strcmp(pf_params.admin_tls, "none") == 0;
+	size_t i;
+
+	if(!plain && strcmp(pf_params.admin_tls, "auto") != 0) {
+		LM_ERR("parameter admin_tls: \"%s\"; it takes auto or none\n",
+				pf_params.admin_tls);
+		return -1;
+	}
+	for(i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		if(files[i].path[0] != '\0' && access(files[i].path, R_OK) != 0) {
+			LM_ERR("parameter %s: \"%s\" cannot be read; it takes the path of "
+				   "a PEM file\n",
+					files[i].name, files[i].path);
+			return -1;
+		}
+	}
+	if(pf_params.admin_key[0] != '\0' && pf_params.admin_cert[0] == '\0') {
+		LM_ERR("parameter admin_key: it takes admin_cert beside it\n");
+		return -1;
+	}
+	if(!near && !plain && pf_params.admin_cert[0] == '\0') {
+		LM_ERR("parameter admin_listen: %s is not a loopback address, and "
+			   "admin_cert is not set: tokens could be read on their way; "
+			   "admin_tls none is for where something else encrypts\n",
+				pf_params.admin_listen);
+		return -1;
+	}
+	return 0;
+}
 
 /* The worker refuses as well; here the operator learns it at start. */
 static int admin_check(void)
@@ -531,6 +770,56 @@ static int admin_check(void)
 				pf_params.admin_token_file);
 		return -1;
 	}
+	return admin_tls_check(host == HOST_LOOPBACK);
+}
+
+/* ------------------------------------------------------- push gateway */
+
+/* The worker refuses as well; here the operator learns it at start. */
+static int push_check(void)
+{
+	uint64_t ms[CPM_PAP_INTERVALS_MAX];
+	struct cpm_pl url = cpm_pl_str(pf_params.push_url);
+	struct cpm_pl host;
+	struct stat st;
+	size_t n;
+
+	pf_conf.push = url.n > 0;
+	if(pf_conf.push && cpm_pap_url(url, &host) != CPM_OK) {
+		LM_ERR("parameter push_url: it takes the URL of a push gateway, such "
+			   "as https://ppg.example.org/pap, without a login in it (see "
+			   "push_credentials)\n");
+		return -1;
+	}
+	if(strcmp(pf_params.push_format, "pap") != 0
+			&& strcmp(pf_params.push_format, "json") != 0) {
+		LM_ERR("parameter push_format: \"%s\"; it takes pap or json\n",
+				pf_params.push_format);
+		return -1;
+	}
+	if(cpm_pap_intervals(cpm_pl_str(pf_params.push_retry_intervals), ms, &n)
+			!= CPM_OK) {
+		LM_ERR("parameter push_retry_intervals: \"%s\"; it takes 1 to %d "
+			   "numbers of seconds, 1 to 86400, with commas between\n",
+				pf_params.push_retry_intervals, CPM_PAP_INTERVALS_MAX);
+		return -1;
+	}
+	if(pf_params.push_ca[0] != '\0' && access(pf_params.push_ca, R_OK) != 0) {
+		LM_ERR("parameter push_ca: \"%s\" cannot be read; it takes the path "
+			   "of a PEM file\n",
+				pf_params.push_ca);
+		return -1;
+	}
+	if(pf_params.push_credentials[0] != '\0'
+			&& (stat(pf_params.push_credentials, &st) != 0
+					|| !S_ISREG(st.st_mode)
+					|| (st.st_mode & (S_IRWXO | S_IWGRP)) != 0)) {
+		LM_ERR("parameter push_credentials: \"%s\" cannot be read, or not by "
+			   "its owner and group alone (chmod 600); it takes the path of a "
+			   "file with a line \"user:password\" or \"Bearer <token>\"\n",
+				pf_params.push_credentials);
+		return -1;
+	}
 	return 0;
 }
 
@@ -549,7 +838,7 @@ static int worker_check(void)
 				"%.*s/cpm_pf_worker", (int)(slash - info.dli_fname),
 				info.dli_fname);
 	}
-	if((pf_conf.admin || pf_conf.msrp_listen_count > 0)
+	if((pf_conf.admin || pf_conf.push || pf_conf.msrp_listen_count > 0)
 			&& access(pf_conf.worker_path, X_OK) != 0) {
 		LM_ERR("parameter worker: no program at \"%s\"; it takes the path of "
 			   "cpm_pf_worker, which is built and installed with the module\n",
@@ -659,8 +948,9 @@ int pf_conf_check(void)
 	size_t prefix_len = strlen(pf_params.key_prefix);
 
 	if(numbers_check() < 0 || retry_check() < 0 || admin_check() < 0
-			|| worker_check() < 0 || identity_check() < 0
-			|| decisions_check() < 0 || msrp_check() < 0) {
+			|| push_check() < 0 || worker_check() < 0 || identity_check() < 0
+			|| decisions_check() < 0 || store_check() < 0 || notify_check() < 0
+			|| msrp_check() < 0) {
 		return -1;
 	}
 	if(prefix_len == 0 || prefix_len > CPM_QUEUE_PREFIX_MAX
@@ -697,6 +987,8 @@ int pf_conf_check(void)
 	a->domains = pf_conf.domains;
 	a->domain_count = pf_conf.domain_count;
 	a->call_id_host = call_id_host();
+	a->imdn = pf_params.imdn != 0;
+	pf_conf.job_max_attempts = (unsigned)pf_params.job_max_attempts;
 
 	d->lease_ms = (uint64_t)pf_params.lease_time * 1000;
 	d->max_attempts = (unsigned)pf_params.max_attempts;

@@ -18,6 +18,7 @@
 #define PF_CONF_H
 
 #include "core/cpm_flow.h"
+#include "core/cpm_notify.h"
 #include "io/io_redis.h"
 
 #define PF_DOMAINS_MAX 64
@@ -63,16 +64,48 @@ struct pf_params
 	int reject_code;
 	char *identity;
 	char *isf_uri;
+	char *outbound_proxy;
 	char *isf_mode;
+	int imdn;
+	char *job_retry_intervals;
+	int job_max_attempts;
+	char *store_url;
+	char *store_folder;
+	char *store_login;
+	char *store_tls;
+	char *store_ca;
+	char *store_credentials;
+	int store_timeout;
 	char *usrloc_domain;
 	char *pf_uri;
+	char *push_url;
+	char *push_format;
+	char *push_ca;
+	char *push_credentials;
+	int push_timeout;
+	char *push_retry_intervals;
+	int push_max;
+	int push_data_ttl;
+	char *pull_uri;
+	int pull_bye_time;
 	char *admin_listen;
 	char *admin_token_file;
+	char *admin_cert;
+	char *admin_key;
+	char *admin_tls;
+	int admin_bodies;
+	int admin_rate;
 	char *worker;
 	char *event_callback;
 	char *db_url;
 	int prefs_cache_ttl;
 	int prefs_cache_size;
+	char *notify_event;
+	int notify_unsolicited;
+	int notify_delay_ms;
+	int notify_max_bytes;
+	int subscribe_max_expires;
+	int presence;
 };
 
 extern struct pf_params pf_params;
@@ -111,10 +144,15 @@ struct pf_conf
 	size_t trusted_count;
 	enum pf_identity identity[3]; /* in the order in which they are asked */
 	size_t identity_count;
-	bool isf_rewrite; /* isf_mode ruri */
-	bool fold_case;	  /* registrar files users in lower case */
-	char node[24];	  /* "<node>.<boot>.": head of this start's tokens */
-	bool admin;		  /* admin_listen is not empty */
+	bool isf_rewrite;					  /* isf_mode ruri */
+	uint64_t job_retry_ms[CPM_RETRY_MAX]; /* the last one repeats */
+	size_t job_retry_count;				  /* at least 1 */
+	unsigned job_max_attempts;
+	enum cpm_notify_type notify_type;
+	bool fold_case; /* registrar files users in lower case */
+	char node[24];	/* "<node>.<boot>.": head of this start's tokens */
+	bool push;		/* push_url is not empty */
+	bool admin;		/* admin_listen is not empty */
 	char msrp_listen[PF_MSRP_LISTENS_MAX][80]; /* as given */
 	size_t msrp_listen_count;				   /* 0: no sessions */
 	char worker_path[512];

@@ -20,15 +20,21 @@
 #include "io/io_clock.h"
 #include "io/io_survey.h"
 #include "pf_conf.h"
+#include "pf_enabler.h"
 #include "pf_event.h"
 #include "pf_hint.h"
+#include "pf_jobs.h"
 #include "pf_left.h"
 #include "pf_media.h"
+#include "pf_notify.h"
 #include "pf_prefs.h"
+#include "pf_pulling.h"
 #include "pf_session.h"
 #include "pf_stats.h"
 #include "pf_store.h"
+#include "pf_subscribe.h"
 #include "pf_tm.h"
+#include "pf_uac.h"
 #include "pf_usrloc.h"
 
 #include "../../core/cfg/cfg_struct.h"
@@ -42,6 +48,7 @@
 #define HANGUP_GRACE_MS 300
 #define BRAKE_MS 500  /* after a request that could not be sent */
 #define CLAIM_PAGE 64 /* users of one shard at a time */
+#define CALLS_IN_ONE_GO 64
 
 /* One user whose queue is to be looked at, or is being emptied. */
 struct job
@@ -54,6 +61,11 @@ struct job
 	uint64_t since_ms;			/* when what forces it happened */
 	struct pf_session *session; /* NULL: none */
 	uint64_t hangup_at_ms;		/* its client hung up; 0: it did not */
+	struct pf_pulling *pulling; /* the client fetches; NULL: we bring */
+	bool again;					/* meanwhile something spoke for a look: ... */
+	/* a client's INVITE that waits for the end of this, until then */
+	struct pf_call *call;
+	uint64_t call_until_ms;
 	bool has_slot;
 	uint32_t slot;
 	struct cpm_deliver d; /* active; before that only aor is set */
@@ -75,6 +87,7 @@ static struct job *job_now;		 /* whose ports are running */
 static struct job **job_of_slot; /* [delivery_parallel] */
 static uint64_t token_seq;
 static uint64_t brake_until_ms; /* no delivery is begun before */
+static size_t pulling_count;	/* of the active, those in which we are asked */
 static char token_head[32];
 
 /* ----------------------------------------------------------------- lists */
@@ -226,7 +239,9 @@ static int port_renew(void *ctx, struct cpm_pl aor, struct cpm_pl token,
 
 static int port_settle(void *ctx, const struct cpm_settle *settle)
 {
-	return pf_store_note("settle", io_queue_settle(pf_store(), settle));
+	struct cpm_settle with_jobs = pf_jobs_settle(settle);
+
+	return pf_store_note("settle", io_queue_settle(pf_store(), &with_jobs));
 }
 
 static int port_release(void *ctx, struct cpm_pl aor, struct cpm_pl token,
@@ -326,8 +341,14 @@ static int port_extend(void *ctx, struct cpm_pl aor, struct cpm_pl token,
 static int port_settle_many(
 		void *ctx, const struct cpm_settle *settles, size_t count, int *rcs_r)
 {
+	struct cpm_settle with_jobs[CPM_PUSH_WINDOW];
+	size_t i;
+
+	for(i = 0; i < count && i < CPM_PUSH_WINDOW; i++) {
+		with_jobs[i] = pf_jobs_settle(&settles[i]);
+	}
 	return pf_store_note(
-			"settle", io_queue_settle_many(pf_store(), settles, count, rcs_r));
+			"settle", io_queue_settle_many(pf_store(), with_jobs, i, rcs_r));
 }
 
 static const char *const event_names[] = {
@@ -350,6 +371,9 @@ static void port_event(void *ctx, const struct cpm_deliver_info *info)
 							: CPM_STAT_delivered_message);
 			pf_event(PF_EVENT_DELIVERED, info->aor, info->id, info->code,
 					info->mode == CPM_MODE_SESSION ? "msrp" : "message");
+			if(pf_notify_is_awaited(info->aor)) {
+				pf_notify_changed(info->aor, PF_NOTIFY_LEFT);
+			}
 			break;
 		case CPM_DELIVER_DEAD:
 			pf_stat(CPM_STAT_dead);
@@ -402,15 +426,148 @@ static void slot_drop(struct job *j)
 	}
 }
 
-/* After any step: a finished delivery is forgotten. */
+static void trigger(struct cpm_pl aor, enum cpm_lease_force force,
+		uint64_t since_ms, uint64_t due_ms);
+
+static void token_make(char token[CPM_QUEUE_TOKEN_MAX], struct cpm_wr *w)
+{
+	cpm_wr_init(w, token, CPM_QUEUE_TOKEN_MAX);
+	cpm_wr_str(w, token_head);
+	cpm_wr_hex64(w, token_seq++);
+}
+
+/* Whether this user's clients are told of the queue, and take from it what
+ * they want. Where that cannot be told now, a delivery finds the same, and
+ * waits. */
+static bool is_notified(struct cpm_pl aor)
+{
+	static struct pf_prefs_buf buf;
+	struct cpm_prefs prefs;
+
+	return pf_prefs_get(aor, &buf, &prefs, NULL, NULL) == CPM_OK && prefs.known
+		   && prefs.queue_mode == CPM_QUEUE_NOTIFY;
+}
+
+/* A client has fetched, or was refused; what spoke for a look at its queue
+ * meanwhile has one. */
+static void job_end(struct job *j)
+{
+	char aor[CPM_AOR_MAX];
+	size_t aor_len = j->d.aor_len;
+	bool again = j->again;
+	enum cpm_lease_force force = j->force;
+	uint64_t since_ms = j->since_ms;
+
+	pulling_count--;
+	memcpy(aor, j->d.aor, aor_len);
+	job_free(j);
+	if(again && is_notified(cpm_pl(aor, aor_len))) {
+		pf_notify_look(cpm_pl(aor, aor_len));
+	} else if(again) {
+		trigger(cpm_pl(aor, aor_len), force, since_ms, io_clock_mono_ms());
+	}
+}
+
+/* A client fetches. The job does nothing else, and is active. */
+static void job_pull(struct job *j, struct pf_call *call)
+{
+	char token[CPM_QUEUE_TOKEN_MAX];
+	struct cpm_wr w;
+
+	token_make(token, &w);
+	j->hangup_at_ms = 0;
+	if(!j->again) {
+		/* what it leaves is looked at as ever */
+		j->again = true;
+		j->force = CPM_LEASE_WHEN_DUE;
+		j->since_ms = io_clock_mono_ms();
+	}
+	pulling_count++;
+	j->pulling = pf_pulling_start(j, call, cpm_wr_pl(&w));
+	if(j->pulling == NULL) {
+		job_end(j);
+	}
+}
+
+/* After any step: a finished delivery is forgotten, or makes way for the
+ * client that waits for its end. */
 static void job_look(struct job *j)
 {
-	if(j->d.state == CPM_DELIVER_FINISHED) {
+	struct pf_call *call = j->call;
+
+	if(j->pulling != NULL && pf_pulling_is_over(j->pulling)) {
+		if(pf_pulling_has_done(j->pulling)) {
+			pf_notify_changed(job_aor(j), PF_NOTIFY_LEFT);
+		}
+		pf_pulling_free(&j->pulling);
+		job_end(j);
+		return;
+	}
+	if(j->pulling == NULL && j->d.state == CPM_DELIVER_FINISHED) {
 		slot_drop(j);
 		if(j->session != NULL) {
 			pf_session_end(&j->session);
 		}
-		job_free(j);
+		if(call == NULL) {
+			job_free(j);
+			return;
+		}
+		j->call = NULL;
+		j->again = false;
+		job_pull(j, call);
+	}
+}
+
+/* A client's INVITE. One session for each user at a time: while something is
+ * being brought, it waits for the end of that for a moment. */
+static void call_take(struct pf_call *call)
+{
+	struct job *j = job_find(call->aor);
+
+	if(j != NULL && j->active) {
+		if(j->pulling != NULL || j->call != NULL) {
+			pf_pulling_refuse(call, 486, "Busy Here", "session-under-way");
+			return;
+		}
+		j->call = call;
+		j->call_until_ms = io_clock_mono_ms() + PF_PULL_WAIT_MS;
+		return;
+	}
+	if(j == NULL) {
+		j = job_new(call->aor);
+		if(j == NULL) {
+			pf_pulling_refuse(
+					call, 503, "Service Unavailable", "too-many-users");
+			return;
+		}
+	} else {
+		list_remove(&pending, j);
+		j->again = true;
+	}
+	j->active = true;
+	list_append(&active, j);
+	job_pull(j, call);
+}
+
+/* Bounded, as hints are: what is under way does not wait for what begins. */
+static void calls_take(void)
+{
+	struct pf_call *call;
+	unsigned n;
+
+	for(n = 0; n < CALLS_IN_ONE_GO && (call = pf_pull_next(self)) != NULL;
+			n++) {
+		call_take(call);
+	}
+}
+
+static void job_acked(uint32_t slot)
+{
+	struct job *j = pf_session_acked(slot);
+
+	if(j != NULL && j->pulling != NULL) {
+		pf_pulling_acked(j->pulling);
+		job_look(j);
 	}
 }
 
@@ -432,6 +589,11 @@ static void job_session(
 		struct job *j, const struct cpm_session_event *events, size_t count)
 {
 	job_now = j;
+	if(j->pulling != NULL) {
+		pf_pulling_events(j->pulling, events, count);
+		job_look(j);
+		return;
+	}
 	cpm_deliver_session_event(
 			&j->d, &ports, &pf_conf.deliver, events, count, io_clock_mono_ms());
 	job_look(j);
@@ -441,7 +603,10 @@ static void job_session(
  * they are given the time to arrive. */
 static void job_hangup(struct job *j)
 {
-	if(j->session != NULL && j->hangup_at_ms == 0) {
+	if(j->pulling != NULL && j->hangup_at_ms == 0) {
+		pf_pulling_hung_up(j->pulling);
+		j->hangup_at_ms = io_clock_mono_ms() + HANGUP_GRACE_MS;
+	} else if(j->session != NULL && j->hangup_at_ms == 0) {
 		pf_session_hung_up(j->session);
 		j->hangup_at_ms = io_clock_mono_ms() + HANGUP_GRACE_MS;
 	}
@@ -452,7 +617,7 @@ static void job_hung_up(struct job *j)
 	struct cpm_session_event hangup = {CPM_SESSION_HANGUP, 0, 0};
 
 	j->hangup_at_ms = 0;
-	if(j->session != NULL) {
+	if(j->session != NULL || j->pulling != NULL) {
 		job_session(j, &hangup, 1);
 	}
 }
@@ -465,9 +630,7 @@ static void job_start(struct job *j)
 	struct cpm_wr w;
 
 	memcpy(aor, j->d.aor, aor_len);
-	cpm_wr_init(&w, token, sizeof(token));
-	cpm_wr_str(&w, token_head);
-	cpm_wr_hex64(&w, token_seq++);
+	token_make(token, &w);
 	list_remove(&pending, j);
 	j->active = true;
 	list_append(&active, j);
@@ -488,6 +651,12 @@ static void job_answer(struct job *j, unsigned code)
 
 static void job_tick(struct job *j, uint64_t now_ms)
 {
+	if(j->pulling != NULL) {
+		job_now = j;
+		pf_pulling_tick(j->pulling, now_ms);
+		job_look(j);
+		return;
+	}
 	if(j->d.state == CPM_DELIVER_WAITING && j->d.at_ms <= now_ms) {
 		slot_drop(j); /* no answer within the lease: none is taken later */
 	}
@@ -502,11 +671,12 @@ static void trigger(struct cpm_pl aor, enum cpm_lease_force force,
 {
 	struct job *j = job_find(aor);
 
-	if(j != NULL && j->active) {
+	if(j != NULL && j->active && j->pulling == NULL) {
 		cpm_deliver_again(&j->d, force, since_ms);
 		return;
 	}
 	if(j != NULL) {
+		j->again = j->active;
 		if(force >= j->force) {
 			j->force = force;
 			j->since_ms = since_ms;
@@ -540,6 +710,30 @@ static void slot_look(uint32_t slot)
 
 /* ------------------------------------------------------------------ loop */
 
+/* What a hint speaks for is told to the clients; true: and that is all, the
+ * queue is not brought to them. */
+static bool notify(const struct pf_hint *h)
+{
+	static const enum pf_notify_why whys[] = {
+			[PF_HINT_QUEUED] = PF_NOTIFY_QUEUED,
+			[PF_HINT_REGISTERED] = PF_NOTIFY_REGISTERED,
+			[PF_HINT_FLUSH] = PF_NOTIFY_REGISTERED,
+	};
+	struct cpm_pl aor = cpm_pl(h->aor, h->aor_len);
+	bool only = h->mode == PF_HINT_AUTO && is_notified(aor);
+
+	if(h->mode == PF_HINT_NOTIFY || h->mode == PF_HINT_ASK) {
+		pf_notify_changed(aor,
+				h->mode == PF_HINT_NOTIFY ? PF_NOTIFY_FLUSH : PF_NOTIFY_ASK);
+		return true;
+	}
+	if((only || pf_notify_is_awaited(aor))
+			&& h->kind < sizeof(whys) / sizeof(whys[0])) {
+		pf_notify_changed(aor, whys[h->kind]);
+	}
+	return only;
+}
+
 static void hints_read(void)
 {
 	struct pf_hint h;
@@ -552,6 +746,27 @@ static void hints_read(void)
 			slot_look(h.slot);
 			continue;
 		}
+		pf_enabler_hint(&h);
+		if(h.kind == PF_HINT_SUBSCRIBED) {
+			pf_subscribe_due(cpm_pl(h.aor, h.aor_len));
+			continue;
+		}
+		if(h.kind == PF_HINT_CHANGED) {
+			pf_subscribe_changed(cpm_pl(h.aor, h.aor_len));
+			continue;
+		}
+		if(h.kind == PF_HINT_UAC) {
+			pf_uac_hint(h.slot);
+			continue;
+		}
+		if(h.kind == PF_HINT_CALL) {
+			calls_take();
+			continue;
+		}
+		if(h.kind == PF_HINT_ACKED) {
+			job_acked(h.slot);
+			continue;
+		}
 		if(h.kind == PF_HINT_ANSWERED || h.kind == PF_HINT_HANGUP) {
 			struct job *j = pf_session_of_slot(h.slot);
 
@@ -559,7 +774,12 @@ static void hints_read(void)
 				job_invited(j);
 			} else if(j != NULL) {
 				job_hangup(j);
+			} else {
+				pf_session_gone(h.slot);
 			}
+			continue;
+		}
+		if(notify(&h)) {
 			continue;
 		}
 		/* a client that has just registered is given the time to get the
@@ -584,7 +804,7 @@ static void sessions_lost(void)
 	pf_media_forget();
 	for(j = active.first; j != NULL; j = later) {
 		later = j->later;
-		if(j->session != NULL) {
+		if(j->session != NULL || j->pulling != NULL) {
 			job_session(j, &down, 1);
 		}
 	}
@@ -627,6 +847,19 @@ static void media_read(void)
 		if(rc != CPM_OK) {
 			return;
 		}
+		if(j != NULL && m.kind == CPM_CTL_UP && j->pulling != NULL) {
+			if(of == j) {
+				job_session(of, events, count);
+				of = NULL;
+				count = 0;
+				j = pf_session_of_number(m.session);
+			}
+			if(j != NULL && j->pulling != NULL) {
+				pf_pulling_up(j->pulling);
+				job_look(j);
+			}
+			continue;
+		}
 		if(j == NULL || m.kind == CPM_CTL_UP) {
 			continue;
 		}
@@ -661,7 +894,9 @@ static void media_write(void)
 	}
 	for(j = active.first; j != NULL; j = later) {
 		later = j->later;
-		if(j->d.state == CPM_DELIVER_SESSION && j->d.push->blocked) {
+		if(j->pulling != NULL ? pf_pulling_is_blocked(j->pulling)
+							  : j->d.state == CPM_DELIVER_SESSION
+										&& j->d.push->blocked) {
 			job_session(j, &room, 1);
 		}
 	}
@@ -678,8 +913,9 @@ static void pending_start(void)
 	if(now_ms < brake_until_ms) {
 		return;
 	}
-	for(j = pending.first; j != NULL && scanned < 1000
-						   && active.count < pf_conf.delivery_parallel;
+	for(j = pending.first;
+			j != NULL && scanned < 1000
+			&& active.count - pulling_count < pf_conf.delivery_parallel;
 			j = later, scanned++) {
 		later = j->later;
 		if(j->due_ms <= now_ms) {
@@ -695,11 +931,36 @@ static void active_tick(void)
 
 	for(j = active.first; j != NULL; j = later) {
 		later = j->later;
+		uint64_t at_ms =
+				j->pulling != NULL ? pf_pulling_at_ms(j->pulling) : j->d.at_ms;
+
+		if(j->call != NULL && j->call_until_ms <= now_ms) {
+			pf_pulling_refuse(j->call, 486, "Busy Here", "delivery-under-way");
+			j->call = NULL;
+		}
 		if(j->hangup_at_ms != 0 && j->hangup_at_ms <= now_ms) {
 			job_hung_up(j);
-		} else if(j->d.at_ms != 0 && j->d.at_ms <= now_ms) {
+		} else if(at_ms != 0 && at_ms <= now_ms) {
 			job_tick(j, now_ms);
 		}
+	}
+}
+
+/* Somebody asked, perhaps on another node: as a hint does, but that all that
+ * waits is due already, once. */
+static void flush(struct cpm_pl aor, enum cpm_flush mode, uint64_t now_ms)
+{
+	struct pf_hint h = {.kind = PF_HINT_FLUSH,
+			.mode = mode == CPM_FLUSH_PUSH	   ? PF_HINT_PUSH
+					: mode == CPM_FLUSH_NOTIFY ? PF_HINT_NOTIFY
+											   : PF_HINT_AUTO,
+			.aor_len = (uint16_t)aor.n};
+
+	memcpy(h.aor, aor.p, aor.n);
+	if(notify(&h)) {
+		pf_notify_look(aor);
+	} else {
+		trigger(aor, CPM_LEASE_WHEN_DUE, now_ms, now_ms);
 	}
 }
 
@@ -709,7 +970,7 @@ static void active_tick(void)
  * is everybody's again only after CLAIM_MS. */
 static int claim(const unsigned *shards, size_t count, uint64_t *left_r)
 {
-	static struct cpm_pl users[CPM_QUEUE_SHARDS * CLAIM_PAGE];
+	static struct cpm_claimed users[CPM_QUEUE_SHARDS * CLAIM_PAGE];
 	size_t wanted = 4 * (size_t)pf_conf.delivery_parallel;
 	size_t limit =
 			pending.count < wanted ? (wanted - pending.count) / count : 0;
@@ -723,13 +984,21 @@ static int claim(const unsigned *shards, size_t count, uint64_t *left_r)
 	}
 	/* with little room, a few at a time are still better than none: who fits
 	 * nowhere is claimed again */
-	rc = pf_store_note(
-			"claim", io_queue_claim(pf_store(), shards, count, CLAIM_MS,
-							 limit > 0 ? limit : pending.count < wanted, users,
-							 &n, left_r));
+	rc = pf_store_note("claim",
+			io_queue_claim(pf_store(), cpm_pl(pf_conf.node, 8), shards, count,
+					CLAIM_MS, limit > 0 ? limit : pending.count < wanted, users,
+					&n, left_r));
 	for(i = 0; rc == CPM_OK && i < n; i++) {
-		if(users[i].n > 0 && users[i].n <= CPM_AOR_MAX) {
-			trigger(users[i], CPM_LEASE_WHEN_DUE, now_ms, now_ms);
+		pf_enabler_check(users[i].aor);
+		if(users[i].aor.n == 0 || users[i].aor.n > CPM_AOR_MAX) {
+			continue;
+		}
+		if(users[i].flush != CPM_FLUSH_NONE) {
+			flush(users[i].aor, users[i].flush, now_ms);
+		} else if(is_notified(users[i].aor)) {
+			pf_notify_look(users[i].aor);
+		} else {
+			trigger(users[i].aor, CPM_LEASE_WHEN_DUE, now_ms, now_ms);
 		}
 	}
 	return rc;
@@ -774,7 +1043,9 @@ static void sweep(void)
 	for(slot = 0; slot < pf_conf.delivery_parallel; slot++) {
 		slot_look(slot);
 	}
-	pf_session_look(job_invited);
+	pf_session_look(job_invited, job_acked);
+	pf_uac_look();
+	calls_take();
 	for(i = 0; i < CPM_QUEUE_SHARDS; i++) {
 		if(pf_hint_worker_of_shard((unsigned)i) == self) {
 			shards[count++] = (unsigned)i;
@@ -790,6 +1061,9 @@ static void sweep(void)
 			rc = pf_left_report(shards[i], cpm_pl_str(token));
 		}
 	}
+	if(rc == CPM_OK) {
+		pf_jobs_sweep(shards, count, token_head);
+	}
 }
 
 static void start(unsigned index)
@@ -800,6 +1074,8 @@ static void start(unsigned index)
 	if(pf_store() == NULL) {
 		exit(-1);
 	}
+	pf_uac_start(index);
+	pf_subscribe_start(index);
 	job_of_slot = calloc(pf_conf.delivery_parallel, sizeof(*job_of_slot));
 	if(job_of_slot == NULL) {
 		LM_CRIT("delivery: no memory\n");
@@ -837,9 +1113,14 @@ void pf_delivery_main(unsigned index)
 		}
 		pending_start();
 		active_tick();
+		pf_notify_tick();
+		pf_subscribe_tick();
+		pf_enabler_tick();
 		now_ms = io_clock_mono_ms();
 		timeout = now_ms < sweep_at ? (int)(sweep_at - now_ms) : 0;
-		if((pending.count > 0 || active.count > 0) && timeout > TICK_MS / 2) {
+		if((pending.count > 0 || active.count > 0 || pf_notify_is_pending()
+				   || pf_subscribe_is_pending() || pf_enabler_is_pending())
+				&& timeout > TICK_MS / 2) {
 			timeout = TICK_MS / 2;
 		}
 		pfd[1].events =

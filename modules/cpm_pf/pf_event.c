@@ -25,6 +25,7 @@ static str names[PF_EVENT_COUNT_] = {
 		[PF_EVENT_EXPIRED] = str_init("cpm_pf:expired"),
 		[PF_EVENT_SESSION_END] = str_init("cpm_pf:session-end"),
 		[PF_EVENT_DEAD] = str_init("cpm_pf:dead"),
+		[PF_EVENT_NOTIFY] = str_init("cpm_pf:notify"),
 };
 
 static int routes[PF_EVENT_COUNT_]; /* -1: none */

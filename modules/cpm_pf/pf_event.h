@@ -31,6 +31,8 @@ enum pf_event
 	PF_EVENT_EXPIRED,	  /* left its queue; why: expired, overflow */
 	PF_EVENT_SESSION_END, /* of a session; no id */
 	PF_EVENT_DEAD,		  /* given up; it is still there */
+	PF_EVENT_NOTIFY,	  /* a client has answered a NOTIFY, or has not; no
+						   * id. why: notified, notify-failed */
 	PF_EVENT_COUNT_
 };
 

@@ -63,6 +63,12 @@ static void post(unsigned worker, struct pf_hint *h)
 void pf_hint_user(
 		enum pf_hint_kind kind, struct cpm_pl aor, enum cpm_lease_force force)
 {
+	pf_hint_user_mode(kind, aor, force, PF_HINT_AUTO);
+}
+
+void pf_hint_user_mode(enum pf_hint_kind kind, struct cpm_pl aor,
+		enum cpm_lease_force force, enum pf_hint_mode mode)
+{
 	struct pf_hint h;
 
 	if(aor.n == 0 || aor.n > sizeof(h.aor)) {
@@ -70,6 +76,7 @@ void pf_hint_user(
 	}
 	h.kind = (uint8_t)kind;
 	h.force = (uint8_t)force;
+	h.mode = (uint8_t)mode;
 	h.aor_len = (uint16_t)aor.n;
 	h.slot = 0;
 	h.at_ms = 0;
@@ -80,6 +87,13 @@ void pf_hint_user(
 void pf_hint_answer(unsigned worker, uint32_t slot)
 {
 	struct pf_hint h = {.kind = PF_HINT_ANSWER, .slot = slot};
+
+	post(worker, &h);
+}
+
+void pf_hint_uac(unsigned worker, uint32_t slot)
+{
+	struct pf_hint h = {.kind = PF_HINT_UAC, .slot = slot};
 
 	post(worker, &h);
 }

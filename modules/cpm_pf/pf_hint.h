@@ -31,12 +31,27 @@ enum pf_hint_kind
 	PF_HINT_ANSWER,		/* slot has an answer */
 	PF_HINT_ANSWERED,	/* a session's INVITE, by its slot */
 	PF_HINT_HANGUP,		/* the client of a session's slot sent BYE */
+	PF_HINT_CALL,		/* a client's INVITE waits (pf_pull) */
+	PF_HINT_ACKED,		/* our 2xx to one, by its session's slot */
+	PF_HINT_UAC,		/* a request's slot (pf_uac) has an answer */
+	PF_HINT_SUBSCRIBED, /* subscribers of aor are owed something */
+	PF_HINT_CHANGED,	/* aor's queue, and nothing else comes of it */
+};
+
+/* What a hint about a user asks for. */
+enum pf_hint_mode
+{
+	PF_HINT_AUTO,	/* by the user's queue_mode */
+	PF_HINT_PUSH,	/* deliver, whatever it is */
+	PF_HINT_NOTIFY, /* notify, whatever it is, and what is known as well */
+	PF_HINT_ASK,	/* it was queued to check back with the user */
 };
 
 struct pf_hint
 {
 	uint8_t kind;
 	uint8_t force; /* enum cpm_lease_force */
+	uint8_t mode;  /* enum pf_hint_mode */
 	uint16_t aor_len;
 	uint32_t slot;
 	uint64_t at_ms; /* when it was posted, monotonic */
@@ -51,7 +66,10 @@ unsigned pf_hint_worker_of_shard(unsigned shard);
 
 void pf_hint_user(
 		enum pf_hint_kind kind, struct cpm_pl aor, enum cpm_lease_force force);
+void pf_hint_user_mode(enum pf_hint_kind kind, struct cpm_pl aor,
+		enum cpm_lease_force force, enum pf_hint_mode mode);
 void pf_hint_answer(unsigned worker, uint32_t slot);
+void pf_hint_uac(unsigned worker, uint32_t slot);
 void pf_hint_dialog(unsigned worker, enum pf_hint_kind kind, uint32_t slot);
 
 /* The receiving end of a worker, for poll. */

@@ -8,8 +8,11 @@
 
 #include "pf_left.h"
 
+#include "core/cpm_imdn.h"
 #include "core/cpm_queue.h"
+#include "pf_conf.h"
 #include "pf_event.h"
+#include "pf_notify.h"
 #include "pf_prefs.h"
 #include "pf_stats.h"
 #include "pf_store.h"
@@ -28,6 +31,7 @@ struct note
 	size_t id_len;
 	enum cpm_left_why why;
 	bool readable;
+	bool asked; /* its sender is to be told, should it come to nothing */
 	size_t body_len;
 };
 
@@ -38,8 +42,9 @@ static const char *why_name(enum cpm_left_why why)
 	return why == CPM_LEFT_OVERFLOW ? "overflow" : "expired";
 }
 
-/* CPM_OK; CPM_EDOWN: the user's wish cannot be told now. */
-static int job_of(struct cpm_pl aor, enum cpm_job_kind *job_r)
+/* What is stored has not failed. CPM_OK; CPM_EDOWN: the user's wish cannot be
+ * told now. */
+static int jobs_of(const struct note *n, struct cpm_pl aor, unsigned *jobs_r)
 {
 	static struct pf_prefs_buf buf;
 	struct cpm_prefs prefs;
@@ -49,7 +54,9 @@ static int job_of(struct cpm_pl aor, enum cpm_job_kind *job_r)
 		LM_DBG("left: preferences unknown why=%s\n", diag.why);
 		return CPM_EDOWN;
 	}
-	*job_r = prefs.on_expiry == CPM_EXPIRY_STORE ? CPM_JOB_STORE : CPM_JOB_NONE;
+	*jobs_r = prefs.on_expiry == CPM_EXPIRY_STORE ? CPM_JOB_STORE
+			  : n->asked						  ? CPM_JOB_FAILED
+												  : CPM_JOB_NONE;
 	return CPM_OK;
 }
 
@@ -57,18 +64,18 @@ static int report(const struct note *n, struct cpm_pl token)
 {
 	struct cpm_pl aor = cpm_pl(n->aor, n->aor_len);
 	struct cpm_pl id = cpm_pl(n->id, n->id_len);
-	enum cpm_job_kind job = CPM_JOB_NONE;
+	unsigned jobs = CPM_JOB_NONE;
 	int rc;
 
 	if(!n->readable) {
 		LM_ERR("left: a stored message cannot be read aor=%.*s id=%.*s\n",
 				(int)aor.n, aor.p, (int)id.n, id.p);
-	} else if(job_of(aor, &job) != CPM_OK) {
+	} else if(jobs_of(n, aor, &jobs) != CPM_OK) {
 		return CPM_EAGAIN;
 	}
 	pf_event(PF_EVENT_EXPIRED, aor, id, 0, why_name(n->why));
 	rc = pf_store_note(
-			"left-done", io_queue_left_done(pf_store(), aor, id, token, job));
+			"left-done", io_queue_left_done(pf_store(), aor, id, token, jobs));
 	if(rc == CPM_ENOENT) {
 		return CPM_OK; /* another process has them now, and will tell */
 	}
@@ -76,12 +83,15 @@ static int report(const struct note *n, struct cpm_pl token)
 		return rc;
 	}
 	pf_stat(n->why == CPM_LEFT_OVERFLOW ? CPM_STAT_dropped : CPM_STAT_expired);
-	if(job == CPM_JOB_STORE) {
+	pf_notify_changed(aor, PF_NOTIFY_LEFT);
+	if(jobs == CPM_JOB_STORE) {
 		pf_stat(CPM_STAT_store_jobs);
 	}
 	LM_INFO("queue: %s aor=%.*s id=%.*s bytes=%u then=%s\n", why_name(n->why),
 			(int)aor.n, aor.p, (int)id.n, id.p, (unsigned)n->body_len,
-			job == CPM_JOB_STORE ? "store" : "delete");
+			jobs == CPM_JOB_STORE	 ? "store"
+			: jobs == CPM_JOB_FAILED ? "delete-and-tell"
+									 : "delete");
 	return CPM_OK;
 }
 
@@ -105,6 +115,8 @@ int pf_left_report(unsigned shard, struct cpm_pl token)
 		memcpy(n->id, left[i].id.p, n->id_len);
 		n->why = left[i].why;
 		n->readable = left[i].readable;
+		n->asked = n->readable && pf_conf.accept.imdn
+				   && cpm_imdn_due(&left[i].msg, CPM_IMDN_FAILED);
 		n->body_len = left[i].msg.body_len;
 	}
 	for(i = 0; i < count && rc == CPM_OK; i++) {

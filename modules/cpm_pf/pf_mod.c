@@ -19,13 +19,17 @@
 #include "pf_media.h"
 #include "pf_nursery.h"
 #include "pf_prefs.h"
+#include "pf_presence.h"
 #include "pf_rpc.h"
 #include "pf_outcome.h"
 #include "pf_route.h"
 #include "pf_script.h"
+#include "pf_pull.h"
 #include "pf_session.h"
 #include "pf_stats.h"
+#include "pf_subscribe.h"
 #include "pf_tm.h"
+#include "pf_uac.h"
 #include "pf_usrloc.h"
 
 #include "../../core/cfg/cfg_struct.h"
@@ -58,6 +62,7 @@ static cmd_export_t cmds[] = {
 		ANY_ROUTE },
 	{ "cpm_flush_queue", (cmd_function)pf_script_flush, 2, fixup_spve_spve, 0,
 		ANY_ROUTE },
+	{ "cpm_store", (cmd_function)pf_script_store, 0, 0, 0, ROUTES },
 	{ "cpm_session", (cmd_function)pf_script_session, 0, 0, 0,
 		REQUEST_ROUTE },
 	{ "cpm_reply", (cmd_function)pf_script_reply, 0, 0, 0, ROUTES },
@@ -89,9 +94,30 @@ static param_export_t params[] = {
 	{ "trust_clients", INT_PARAM, &pf_params.trust_clients },
 	{ "reject_code", INT_PARAM, &pf_params.reject_code },
 	{ "isf_uri", PARAM_STRING, &pf_params.isf_uri },
+	{ "outbound_proxy", PARAM_STRING, &pf_params.outbound_proxy },
 	{ "isf_mode", PARAM_STRING, &pf_params.isf_mode },
+	{ "imdn", INT_PARAM, &pf_params.imdn },
+	{ "job_retry_intervals", PARAM_STRING, &pf_params.job_retry_intervals },
+	{ "job_max_attempts", INT_PARAM, &pf_params.job_max_attempts },
+	{ "store_url", PARAM_STRING, &pf_params.store_url },
+	{ "store_folder", PARAM_STRING, &pf_params.store_folder },
+	{ "store_login", PARAM_STRING, &pf_params.store_login },
+	{ "store_tls", PARAM_STRING, &pf_params.store_tls },
+	{ "store_ca", PARAM_STRING, &pf_params.store_ca },
+	{ "store_credentials", PARAM_STRING, &pf_params.store_credentials },
+	{ "store_timeout", INT_PARAM, &pf_params.store_timeout },
 	{ "usrloc_domain", PARAM_STRING, &pf_params.usrloc_domain },
 	{ "pf_uri", PARAM_STRING, &pf_params.pf_uri },
+	{ "push_url", PARAM_STRING, &pf_params.push_url },
+	{ "push_format", PARAM_STRING, &pf_params.push_format },
+	{ "push_ca", PARAM_STRING, &pf_params.push_ca },
+	{ "push_credentials", PARAM_STRING, &pf_params.push_credentials },
+	{ "push_timeout", INT_PARAM, &pf_params.push_timeout },
+	{ "push_retry_intervals", PARAM_STRING, &pf_params.push_retry_intervals },
+	{ "push_max", INT_PARAM, &pf_params.push_max },
+	{ "push_data_ttl", INT_PARAM, &pf_params.push_data_ttl },
+	{ "pull_uri", PARAM_STRING, &pf_params.pull_uri },
+	{ "pull_bye_time", INT_PARAM, &pf_params.pull_bye_time },
 	{ "message_max_bytes", INT_PARAM, &pf_params.message_max_bytes },
 	{ "queue_max_messages", INT_PARAM, &pf_params.queue_max_messages },
 	{ "queue_max_bytes", INT_PARAM, &pf_params.queue_max_bytes },
@@ -112,11 +138,22 @@ static param_export_t params[] = {
 	{ "insert_called_party_id", INT_PARAM, &pf_params.insert_called_party_id },
 	{ "admin_listen", PARAM_STRING, &pf_params.admin_listen },
 	{ "admin_token_file", PARAM_STRING, &pf_params.admin_token_file },
+	{ "admin_cert", PARAM_STRING, &pf_params.admin_cert },
+	{ "admin_key", PARAM_STRING, &pf_params.admin_key },
+	{ "admin_tls", PARAM_STRING, &pf_params.admin_tls },
+	{ "admin_bodies", INT_PARAM, &pf_params.admin_bodies },
+	{ "admin_rate", INT_PARAM, &pf_params.admin_rate },
 	{ "worker", PARAM_STRING, &pf_params.worker },
 	{ "event_callback", PARAM_STRING, &pf_params.event_callback },
 	{ "db_url", PARAM_STRING, &pf_params.db_url },
 	{ "prefs_cache_ttl", INT_PARAM, &pf_params.prefs_cache_ttl },
 	{ "prefs_cache_size", INT_PARAM, &pf_params.prefs_cache_size },
+	{ "notify_event", PARAM_STRING, &pf_params.notify_event },
+	{ "notify_unsolicited", INT_PARAM, &pf_params.notify_unsolicited },
+	{ "notify_delay_ms", INT_PARAM, &pf_params.notify_delay_ms },
+	{ "notify_max_bytes", INT_PARAM, &pf_params.notify_max_bytes },
+	{ "subscribe_max_expires", INT_PARAM, &pf_params.subscribe_max_expires },
+	{ "presence", INT_PARAM, &pf_params.presence },
 	{ 0, 0, 0 }
 };
 
@@ -152,9 +189,10 @@ static int mod_init(void)
 
 	if(pf_conf_check() < 0 || pf_stats_init() < 0 || pf_prefs_init() < 0
 			|| pf_hint_init() < 0 || pf_media_init() < 0
-			|| pf_session_init() < 0 || pf_tm_init() < 0 || pf_usrloc_init() < 0
-			|| pf_outcome_init() < 0 || pf_route_init() < 0
-			|| pf_event_init() < 0) {
+			|| pf_session_init() < 0 || pf_pull_init() < 0 || pf_tm_init() < 0
+			|| pf_uac_init() < 0 || pf_subscribe_init() < 0
+			|| pf_usrloc_init() < 0 || pf_outcome_init() < 0
+			|| pf_route_init() < 0 || pf_event_init() < 0) {
 		return -1;
 	}
 	processes =
@@ -177,6 +215,10 @@ static int child_init(int rank)
 	unsigned i;
 	int pid;
 
+	if(rank == PROC_INIT) {
+		/* when all modules have been initialised, in whatever order */
+		return pf_presence_init();
+	}
 	if(rank != PROC_MAIN) {
 		return 0;
 	}

@@ -29,6 +29,7 @@
 
 #define CONF_FD 3
 #define STATS_FD 4
+#define ENV_MAX 4	 /* variables of ours that one worker may get */
 #define CONTROL_FD 5 /* and those behind it, one for each delivery worker */
 
 /* A restart is quick at first, slower for one that keeps dying. */
@@ -40,10 +41,11 @@ struct worker
 {
 	const char *role;
 	bool (*is_wanted)(void);
-	void (*conf)(FILE *f); /* its own lines of the configuration */
-	void (*died)(void);	   /* NULL: nobody is told */
-	bool has_controls;	   /* a socket of each delivery worker */
-	pid_t pid;			   /* 0: not running */
+	void (*conf)(FILE *f);	/* its own lines of the configuration */
+	void (*died)(void);		/* NULL: nobody is told */
+	bool has_controls;		/* a socket of each delivery worker */
+	const char *const *env; /* of our environment, for it alone; NULL: none */
+	pid_t pid;				/* 0: not running */
 	uint64_t started_ms;
 	uint64_t start_at_ms;
 	uint64_t backoff_ms;
@@ -54,7 +56,12 @@ static bool admin_is_wanted(void)
 	return pf_conf.admin;
 }
 
-static void conf_admin(FILE *f)
+static bool courier_is_wanted(void)
+{
+	return pf_params.store_url[0] != '\0' || pf_conf.push;
+}
+
+static void conf_redis(FILE *f)
 {
 	size_t i;
 
@@ -65,10 +72,67 @@ static void conf_admin(FILE *f)
 			pf_params.redis_connect_timeout_ms);
 	fprintf(f, "redis_cmd_timeout_ms=%d\n", pf_params.redis_cmd_timeout_ms);
 	fprintf(f, "key_prefix=%s\n", pf_params.key_prefix);
+}
+
+static void conf_push(FILE *f)
+{
+	fprintf(f, "push_url=%s\npush_format=%s\n", pf_params.push_url,
+			pf_params.push_format);
+	fprintf(f, "push_timeout=%d\npush_max=%d\n", pf_params.push_timeout,
+			pf_params.push_max);
+	fprintf(f, "push_retry_intervals=%s\npush_data_ttl=%d\n",
+			pf_params.push_retry_intervals, pf_params.push_data_ttl);
+	if(pf_params.push_ca[0] != '\0') {
+		fprintf(f, "push_ca=%s\n", pf_params.push_ca);
+	}
+	if(pf_params.push_credentials[0] != '\0') {
+		fprintf(f, "push_credentials=%s\n", pf_params.push_credentials);
+	}
+	if(pf_params.pf_uri[0] != '\0') {
+		fprintf(f, "push_source=%s\n", pf_params.pf_uri);
+	}
+}
+
+/* Where the credentials are; what they are only the worker reads. */
+static void conf_courier(FILE *f)
+{
+	conf_redis(f);
+	fprintf(f, "node=%.8s\n", pf_conf.node);
+	fprintf(f, "job_retry_intervals=%s\njob_max_attempts=%d\n",
+			pf_params.job_retry_intervals, pf_params.job_max_attempts);
+	if(pf_params.store_url[0] != '\0') {
+		fprintf(f, "store_url=%s\nstore_folder=%s\nstore_login=%s\n",
+				pf_params.store_url, pf_params.store_folder,
+				pf_params.store_login);
+		fprintf(f, "store_tls=%s\nstore_timeout=%d\n", pf_params.store_tls,
+				pf_params.store_timeout);
+		if(pf_params.store_ca[0] != '\0') {
+			fprintf(f, "store_ca=%s\n", pf_params.store_ca);
+		}
+		if(pf_params.store_credentials[0] != '\0') {
+			fprintf(f, "store_credentials=%s\n", pf_params.store_credentials);
+		}
+	}
+	if(pf_conf.push) {
+		conf_push(f);
+	}
+}
+
+static void conf_admin(FILE *f)
+{
+	conf_redis(f);
 	fprintf(f, "admin_listen=%s\n", pf_params.admin_listen);
 	if(pf_params.admin_token_file[0] != '\0') {
 		fprintf(f, "admin_token_file=%s\n", pf_params.admin_token_file);
 	}
+	if(pf_params.admin_cert[0] != '\0') {
+		fprintf(f, "admin_cert=%s\n", pf_params.admin_cert);
+	}
+	if(pf_params.admin_key[0] != '\0') {
+		fprintf(f, "admin_key=%s\n", pf_params.admin_key);
+	}
+	fprintf(f, "admin_tls=%s\nadmin_bodies=%d\nadmin_rate=%d\n",
+			pf_params.admin_tls, pf_params.admin_bodies, pf_params.admin_rate);
 }
 
 static void conf_msrp(FILE *f)
@@ -90,6 +154,10 @@ static void conf_msrp(FILE *f)
 	}
 }
 
+/* Secrets that may be given so, for no other process of ours. */
+static const char *const courier_env[ENV_MAX + 1] = {
+		"CPM_STORE_USER", "CPM_STORE_PASSWORD", "CPM_PUSH_CREDENTIALS", NULL};
+
 static struct worker workers[] = {
 		{.role = "admin", .is_wanted = admin_is_wanted, .conf = conf_admin},
 		{.role = "msrp",
@@ -97,6 +165,10 @@ static struct worker workers[] = {
 				.conf = conf_msrp,
 				.died = pf_media_gone,
 				.has_controls = true},
+		{.role = "courier",
+				.is_wanted = courier_is_wanted,
+				.conf = conf_courier,
+				.env = courier_env},
 };
 #define WORKERS (sizeof(workers) / sizeof(workers[0]))
 
@@ -141,16 +213,35 @@ static int conf_fd_make(const struct worker *w)
 	return fd;
 }
 
+/* The variables that this worker may have, as they stand in ours. */
+static void env_take(const struct worker *w, char **to)
+{
+	size_t i, n = 0;
+	char **e;
+
+	for(i = 0; w->env != NULL && i < ENV_MAX && w->env[i] != NULL; i++) {
+		size_t len = strlen(w->env[i]);
+
+		for(e = environ; *e != NULL; e++) {
+			if(strncmp(*e, w->env[i], len) == 0 && (*e)[len] == '=') {
+				to[n++] = *e;
+				break;
+			}
+		}
+	}
+}
+
 /* In the new process, up to exec: only what is safe after a fork. */
 static void worker_exec(const struct worker *w, int conf_fd)
 {
 	char *argv[] = {"cpm_pf_worker", (char *)w->role, "-f", "3", NULL};
-	char *envp[] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", NULL};
+	char *envp[2 + ENV_MAX + 1] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", NULL};
 	sigset_t none;
 	int high[2 + PF_DELIVERY_WORKERS_MAX];
 	unsigned controls = w->has_controls ? pf_conf.delivery_workers : 0;
 	unsigned i;
 
+	env_take(w, envp + 2);
 	/* out of the way first: any may have the number of another */
 	high[0] = fcntl(conf_fd, F_DUPFD, 100);
 	high[1] = fcntl(pf_stats_fd, F_DUPFD, 100);

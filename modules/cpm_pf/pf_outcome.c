@@ -183,14 +183,17 @@ struct cpm_pl pf_note_get(enum pf_note note)
 	return cpm_pl(v.s.s, (size_t)v.s.len);
 }
 
-/* As text: a letter for "deferred", then the AoR. */
+/* As text: a letter for "ask" or "deferred", one for the record, the AoR. */
+#define ROUTE_LETTERS 2
+
 int pf_note_route_set(struct pf_note_route route)
 {
-	char buf[1 + CPM_AOR_MAX];
+	char buf[ROUTE_LETTERS + CPM_AOR_MAX];
 	struct cpm_wr w;
 
 	cpm_wr_init(&w, buf, sizeof(buf));
-	cpm_wr_chr(&w, route.deferred ? 'd' : '-');
+	cpm_wr_chr(&w, route.ask ? 'a' : route.deferred ? 'd' : '-');
+	cpm_wr_chr(&w, route.recorded ? 'R' : route.record ? 'r' : '-');
 	cpm_wr_pl_put(&w, route.aor);
 	return cpm_wr_ok(&w) ? pf_note_set(PF_NOTE_ROUTE_, cpm_wr_pl(&w)) : -1;
 }
@@ -198,9 +201,14 @@ int pf_note_route_set(struct pf_note_route route)
 struct pf_note_route pf_note_route_get(void)
 {
 	struct cpm_pl text = pf_note_get(PF_NOTE_ROUTE_);
-	struct pf_note_route route = {cpm_pl_from(text, 1), false};
+	struct pf_note_route route = {.aor = cpm_pl_from(text, ROUTE_LETTERS)};
 
-	route.deferred = text.n > 0 && text.p[0] == 'd';
+	if(text.n >= ROUTE_LETTERS) {
+		route.ask = text.p[0] == 'a';
+		route.deferred = route.ask || text.p[0] == 'd';
+		route.recorded = text.p[1] == 'R';
+		route.record = route.recorded || text.p[1] == 'r';
+	}
 	return route;
 }
 

@@ -81,6 +81,9 @@ struct pf_note_route
 {
 	struct cpm_pl aor; /* canonical AoR that the message is for */
 	bool deferred;	   /* its recipient wants it later, or to be asked */
+	bool ask;		   /* the latter */
+	bool record;	   /* a copy for the Message Storage Server */
+	bool recorded;	   /* its job exists */
 };
 
 /* 0, or -1: no memory (logged). aor may be what pf_note_route_get gave. */

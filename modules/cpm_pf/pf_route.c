@@ -10,6 +10,7 @@
 
 #include "core/cpm_wr.h"
 #include "pf_conf.h"
+#include "pf_deposit.h"
 #include "pf_facts.h"
 #include "pf_outcome.h"
 #include "pf_prefs.h"
@@ -547,6 +548,43 @@ static int recipient_of(struct sip_msg *msg, const struct pf_facts *f,
 	return pf_facts_aor(given, buf, aor_r);
 }
 
+/* What cpm_queue() will ask. What is queued is recorded as it comes in, like
+ * what is delivered. A record that an earlier call for this request left is
+ * there for good. */
+static int note_decision(struct cpm_pl aor, const struct cpm_decision *d,
+		const struct cpm_prefs *prefs)
+{
+	struct pf_note_route before = pf_note_route_get();
+	struct pf_note_route route = {.aor = aor,
+			.deferred = d->deferred,
+			.ask = d->verdict == CPM_VERDICT_QUEUE
+				   && strcmp(d->why, "user-checks-back") == 0,
+			.record = pf_deposit_is_on()
+					  && (d->record_copy
+							  || (d->verdict == CPM_VERDICT_QUEUE
+									  && prefs->record_copy)),
+			.recorded = before.recorded && cpm_pl_eq(before.aor, aor)};
+
+	return pf_note_route_set(route);
+}
+
+/* The copy of what is delivered now. It does not wait for the delivery: should
+ * no client take it and it is queued, there is one record all the same. */
+static void record(struct sip_msg *msg)
+{
+	char aor[CPM_AOR_MAX];
+	struct pf_note_route route = pf_note_route_get();
+
+	if(!route.record || route.recorded || pf_deposit_record(msg) != CPM_OK) {
+		return;
+	}
+	/* what is noted is borrowed from the note that is replaced */
+	memcpy(aor, route.aor.p, route.aor.n);
+	route.aor.p = aor;
+	route.recorded = true;
+	(void)pf_note_route_set(route);
+}
+
 int pf_route_ki_recipient_aor(struct sip_msg *msg, str *aor_text)
 {
 	struct pf_contact contacts[CPM_CONTACTS_MAX];
@@ -560,6 +598,7 @@ int pf_route_ki_recipient_aor(struct sip_msg *msg, str *aor_text)
 	char buf[CPM_AOR_MAX];
 	const char *why = "bad-headers";
 	size_t count = 0;
+	int rc;
 
 	if(!is_message(msg, "cpm_route_recipient")) {
 		return -1;
@@ -592,10 +631,14 @@ int pf_route_ki_recipient_aor(struct sip_msg *msg, str *aor_text)
 	LM_DBG("route: %s aor=%.*s why=%s clients=%u rule=%lld\n",
 			cpm_verdict_name(d.verdict), (int)aor.n, aor.p, d.why,
 			(unsigned)count, (long long)d.rule_id);
-	if(pf_note_route_set((struct pf_note_route){aor, d.deferred}) < 0) {
+	if(note_decision(aor, &d, &prefs) < 0) {
 		return cannot_tell(msg, "no-memory");
 	}
-	return verdict_set(msg, &f, &d, &policy, contacts);
+	rc = verdict_set(msg, &f, &d, &policy, contacts);
+	if(rc == 1) {
+		record(msg);
+	}
+	return rc;
 }
 
 int pf_route_ki_recipient(struct sip_msg *msg)

@@ -10,15 +10,18 @@
 
 #include "io/io_clock.h"
 #include "pf_conf.h"
+#include "pf_deposit.h"
 #include "pf_event.h"
 #include "pf_hint.h"
 #include "pf_outcome.h"
+#include "pf_pull.h"
 #include "pf_prefs.h"
 #include "pf_route.h"
 #include "pf_session.h"
 #include "pf_sip.h"
 #include "pf_stats.h"
 #include "pf_store.h"
+#include "pf_subscribe.h"
 #include "pf_str.h"
 #include "pf_usrloc.h"
 
@@ -44,11 +47,16 @@ static int port_put(
 		void *ctx, const struct cpm_put *put, struct cpm_put_result *r_r)
 {
 	struct io_queue *q = pf_store();
+	struct pf_note_route route = pf_note_route_get();
+	struct cpm_put with = *put;
 
 	if(q == NULL) {
 		return CPM_EDOWN;
 	}
-	return pf_store_note("put", io_queue_put(q, put, r_r));
+	if(route.record && !route.recorded) {
+		with.jobs |= CPM_JOB_STORE;
+	}
+	return pf_store_note("put", io_queue_put(q, &with, r_r));
 }
 
 static void queue_count(const struct cpm_outcome *out)
@@ -68,7 +76,7 @@ static void queue_count(const struct cpm_outcome *out)
 
 /* The provider may allow a user more or less than the module does. Where its
  * policy cannot be read the module's own bounds serve: nothing is decided. */
-static struct cpm_accept_conf conf_of(struct cpm_pl uri)
+static struct cpm_accept_conf conf_of(struct cpm_pl uri, bool *notified_r)
 {
 	struct cpm_accept_conf conf = pf_conf.accept;
 	struct cpm_policy policy;
@@ -90,6 +98,7 @@ static struct cpm_accept_conf conf_of(struct cpm_pl uri)
 	if(pf_prefs_get(aor, &prefs_buf, &prefs, &policy, NULL) != CPM_OK) {
 		return conf;
 	}
+	*notified_r = prefs.queue_mode == CPM_QUEUE_NOTIFY;
 	if(policy.queue_max_messages > 0) {
 		conf.queue_max_messages = policy.queue_max_messages;
 	}
@@ -102,11 +111,30 @@ static struct cpm_accept_conf conf_of(struct cpm_pl uri)
 	return conf;
 }
 
+/* After the write: a client may have registered since the script looked. A
+ * user without any needs no look: the next one that registers has its own,
+ * which finds what is written by now. What is not for the clients of now is
+ * brought to none of them: they are told of it, where the user is to be asked
+ * or is always told. */
+static void hint_post(struct cpm_pl aor, bool deferred, bool notified)
+{
+	bool ask = pf_note_route_get().ask;
+
+	if((!deferred || ask || notified) && pf_usrloc_is_registered(aor)) {
+		pf_hint_user_mode(PF_HINT_QUEUED, aor, CPM_LEASE_WHEN_DUE,
+				deferred && ask ? PF_HINT_ASK : PF_HINT_AUTO);
+	} else {
+		/* who has subscribed need not be registered */
+		pf_hint_user(PF_HINT_CHANGED, aor, CPM_LEASE_WHEN_DUE);
+	}
+}
+
 static int queue_request(
 		struct sip_msg *msg, const struct pf_sip *sip, struct cpm_pl reason)
 {
 	struct cpm_accept_ports ports = {NULL, port_put};
-	struct cpm_accept_conf conf = conf_of(sip->in.request_uri);
+	bool notified = false;
+	struct cpm_accept_conf conf = conf_of(sip->in.request_uri, &notified);
 	struct pf_outcome *out;
 	size_t cap = cpm_accept_scratch(&sip->in);
 	char *scratch = pkg_malloc(cap);
@@ -119,15 +147,9 @@ static int queue_request(
 	cpm_flow_accept(
 			&ports, &conf, &sip->in, io_clock_wall_ms(), scratch, cap, &out->o);
 	pkg_free(scratch);
-	/* After the write: a client may have registered since the script looked. A
-	 * user without any needs no look: the next one that registers has its own,
-	 * which finds what is written by now. */
-	if(out->o.rc == 1 && !sip->in.deferred
-			&& pf_usrloc_is_registered(cpm_pl(out->o.aor, out->o.aor_len))) {
-		pf_hint_user(PF_HINT_QUEUED, cpm_pl(out->o.aor, out->o.aor_len),
-				CPM_LEASE_WHEN_DUE);
-	}
 	if(out->o.rc == 1) {
+		hint_post(
+				cpm_pl(out->o.aor, out->o.aor_len), sip->in.deferred, notified);
 		pf_event(PF_EVENT_QUEUED, cpm_pl(out->o.aor, out->o.aor_len),
 				cpm_pl(out->o.id, out->o.id_len), out->o.code, out->o.why);
 	}
@@ -181,6 +203,58 @@ int pf_script_queue(struct sip_msg *msg, char *reason, char *unused)
 	return ki_queue_reason(msg, &text);
 }
 
+/* ------------------------------------------------------------ cpm_store */
+
+static int store_request(struct sip_msg *msg)
+{
+	struct pf_outcome *out = pf_outcome_new(msg);
+	const char *why = "no-memory";
+	struct pf_sip sip;
+	int rc;
+
+	pf_stat(CPM_STAT_received);
+	rc = pf_sip_init(&sip, msg, &why);
+	if(rc == CPM_OK) {
+		pf_deposit(&sip, &out->o);
+	} else if(rc == CPM_EPROTO) {
+		pf_stat(CPM_STAT_refused);
+		refuse(msg, -1, 400, "Bad Request", why);
+	} else {
+		pf_stat(CPM_STAT_store_failures);
+		refuse(msg, -2, 503, "Service Unavailable", why);
+	}
+	pf_sip_fini(&sip);
+	out = pf_outcome_get(msg);
+	LM_INFO("store: %s aor=%.*s id=%.*s code=%u\n", out->o.why,
+			(int)out->o.aor_len, out->o.aor, (int)out->o.id_len, out->o.id,
+			out->o.code);
+	return out->o.rc;
+}
+
+/* Without a Message Storage Server the queue keeps it. */
+static int ki_store(struct sip_msg *msg)
+{
+	str reason = str_init("store");
+
+	if(msg->first_line.type != SIP_REQUEST
+			|| msg->first_line.u.request.method_value != METHOD_MESSAGE) {
+		LM_ERR("store: cpm_store() is for MESSAGE requests\n");
+		return refuse(msg, -1, 405, "Method Not Allowed", "not-a-message");
+	}
+	if(pf_deposit_is_on()) {
+		return store_request(msg);
+	}
+	if(ki_queue_reason(msg, &reason) == 2) {
+		pf_outcome_get(msg)->o.rc = 1;
+	}
+	return pf_outcome_get(msg)->o.rc;
+}
+
+int pf_script_store(struct sip_msg *msg, char *unused1, char *unused2)
+{
+	return ki_store(msg);
+}
+
 /* ------------------------------------------------------ cpm_flush_queue */
 
 /* Of a REGISTER the To, of anything else the address it is for. */
@@ -197,7 +271,8 @@ static struct cpm_pl flush_target(struct sip_msg *msg)
 	return pf_note_recipient(msg);
 }
 
-static int flush_uri(struct sip_msg *msg, struct cpm_pl uri)
+static int flush_uri(
+		struct sip_msg *msg, struct cpm_pl uri, enum pf_hint_mode mode)
 {
 	char buf[CPM_AOR_MAX];
 	struct cpm_queue_stat stat;
@@ -218,7 +293,7 @@ static int flush_uri(struct sip_msg *msg, struct cpm_pl uri)
 	if(rc != CPM_OK) {
 		return refuse(msg, -2, 503, "Service Unavailable", "store-down");
 	}
-	pf_hint_user(PF_HINT_FLUSH, aor, CPM_LEASE_ALL);
+	pf_hint_user_mode(PF_HINT_FLUSH, aor, CPM_LEASE_ALL, mode);
 	return refuse(msg, 1, 200, "OK", "delivery-scheduled");
 }
 
@@ -227,15 +302,19 @@ static int ki_flush_mode(struct sip_msg *msg, str *aor, str *mode)
 	struct cpm_pl m = pf_pl(*mode);
 	struct cpm_pl uri = pf_pl(*aor);
 
-	/* the modes that exist: by preference, and push. Notifying is not built */
-	if(m.n > 0 && !cpm_pl_eq(m, CPM_PL_LIT("auto"))
-			&& !cpm_pl_eq(m, CPM_PL_LIT("push"))) {
-		LM_ERR("flush: cpm_flush_queue(): mode \"%.*s\"; it takes auto or "
-			   "push\n",
+	enum pf_hint_mode how = PF_HINT_AUTO;
+
+	if(cpm_pl_eq(m, CPM_PL_LIT("push"))) {
+		how = PF_HINT_PUSH;
+	} else if(cpm_pl_eq(m, CPM_PL_LIT("notify"))) {
+		how = PF_HINT_NOTIFY;
+	} else if(m.n > 0 && !cpm_pl_eq(m, CPM_PL_LIT("auto"))) {
+		LM_ERR("flush: cpm_flush_queue(): mode \"%.*s\"; it takes auto, push "
+			   "or notify\n",
 				(int)m.n, m.p);
 		return refuse(msg, -1, 400, "Bad Mode", "bad-mode");
 	}
-	return flush_uri(msg, uri.n > 0 ? uri : flush_target(msg));
+	return flush_uri(msg, uri.n > 0 ? uri : flush_target(msg), how);
 }
 
 static int ki_flush_aor(struct sip_msg *msg, str *aor)
@@ -269,14 +348,20 @@ int pf_script_flush(struct sip_msg *msg, char *aor, char *mode)
 
 /* ---------------------------------------------------------- cpm_session */
 
+/* What is for the function itself: in its dialogs, and what begins one. */
 static int ki_session(struct sip_msg *msg)
 {
-	return pf_session_request(msg);
+	int rc = pf_session_request(msg);
+
+	if(rc < 0) {
+		rc = pf_subscribe_request(msg);
+	}
+	return rc < 0 ? pf_pull_request(msg) : rc;
 }
 
 int pf_script_session(struct sip_msg *msg, char *unused1, char *unused2)
 {
-	return pf_session_request(msg);
+	return ki_session(msg);
 }
 
 /* ------------------------------------------------------------ cpm_reply */
@@ -326,6 +411,7 @@ sr_kemi_t pf_script_kemi[] = {
 		ki_flush_mode,
 		{ SR_KEMIP_STR, SR_KEMIP_STR, SR_KEMIP_NONE,
 			SR_KEMIP_NONE, SR_KEMIP_NONE, SR_KEMIP_NONE } },
+	{ str_init("cpm_pf"), str_init("store"), SR_KEMIP_INT, ki_store, NONE6 },
 	{ str_init("cpm_pf"), str_init("session"), SR_KEMIP_INT, ki_session,
 		NONE6 },
 	{ str_init("cpm_pf"), str_init("reply"), SR_KEMIP_INT, ki_reply, NONE6 },

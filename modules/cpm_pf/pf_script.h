@@ -24,6 +24,7 @@
 /* Script functions; see the module's documentation. None returns 0. */
 int pf_script_queue(struct sip_msg *msg, char *reason, char *unused);
 int pf_script_flush(struct sip_msg *msg, char *aor, char *mode);
+int pf_script_store(struct sip_msg *msg, char *unused1, char *unused2);
 int pf_script_session(struct sip_msg *msg, char *unused1, char *unused2);
 int pf_script_reply(struct sip_msg *msg, char *unused1, char *unused2);
 

@@ -22,6 +22,7 @@
 #include "pf_conf.h"
 #include "pf_hint.h"
 #include "pf_media.h"
+#include "pf_pull.h"
 #include "pf_slot.h"
 #include "pf_stats.h"
 #include "pf_str.h"
@@ -42,6 +43,9 @@
 #define SESSIONS_MAX 1024 /* of one delivery worker */
 #define ANSWER_MAX 12288  /* bytes of a 2xx that are kept */
 #define ZOMBIE_MS 300000  /* longer than any INVITE transaction */
+#define ACK_MS 32000	  /* 64 T1: no ACK will come (RFC 3261, 13.3.1.4) */
+#define CALLED_MAX \
+	(SESSIONS_MAX / 2) /* of them, those that clients asked for */
 #define TAG_HEAD "cpm-"
 #define TYPE_LINE_MAX (CPM_MSRP_LINE_MAX / 2) /* as cpm_ctl has it */
 
@@ -59,6 +63,8 @@ struct slot
 	_Atomic(struct answer *) facts;
 	_Atomic uint64_t key;	 /* of the dialog; 0: there is none */
 	_Atomic uint64_t remote; /* hash of the client's tag; 0: not known yet */
+	_Atomic uint64_t call;	 /* hash of the client's Call-ID; 0: it is ours */
+	_Atomic bool acked;		 /* our 2xx to its INVITE */
 };
 
 enum state
@@ -67,7 +73,7 @@ enum state
 	STATE_INVITED,
 	STATE_UP,	  /* has been answered 2xx */
 	STATE_OVER,	  /* no dialog (any more) */
-	STATE_ZOMBIE, /* given up; its INVITE has no answer yet */
+	STATE_ZOMBIE, /* given up; its INVITE has no answer yet, or its 2xx no ACK */
 };
 
 struct pf_session
@@ -80,15 +86,19 @@ struct pf_session
 	uint64_t key;
 	bool tls;
 	bool prepared;
+	bool called;   /* by the client: its INVITE, our answer */
+	bool acked;	   /* that has its ACK */
+	bool connects; /* and then we connect */
 	uint64_t zombie_until_ms;
 	struct cpm_push push;
 
 	/* the dialog */
-	char call_id[160];
+	char own_call_id[160];
 	char tag[48];
 	char *text; /* malloc'ed: the texts below */
 	struct cpm_pl from, to, contact, received, path, socket, own_uri;
-	struct answer *facts; /* of the 2xx, malloc'ed copy */
+	struct cpm_pl call_id;
+	struct answer *facts; /* of the 2xx or of its INVITE, malloc'ed copy */
 	struct cpm_sdp sdp;	  /* borrows from facts */
 };
 
@@ -99,6 +109,7 @@ static struct tm_binds tmb;
 static unsigned self;
 static struct pf_session *of_slot[SESSIONS_MAX];
 static uint32_t generations[SESSIONS_MAX];
+static unsigned called_count;
 static uint64_t number_head;
 static uint64_t boot;
 static char plain_at[80], tls_at[80]; /* address:port; "": not listening */
@@ -224,6 +235,8 @@ static void slot_free(uint32_t i)
 	generations[i] = pf_slot_next(generations[i]);
 	atomic_store(&s->key, 0);
 	atomic_store(&s->remote, 0);
+	atomic_store(&s->call, 0);
+	atomic_store(&s->acked, false);
 	atomic_store(&s->answer, (uint64_t)generations[i] << 16);
 	facts_drop(s);
 	of_slot[i] = NULL;
@@ -231,6 +244,7 @@ static void slot_free(uint32_t i)
 
 static void session_free(struct pf_session *s)
 {
+	called_count -= s->called ? 1 : 0;
 	slot_free(s->slot);
 	free(s->text);
 	free(s->facts);
@@ -448,7 +462,7 @@ static int request_send(struct pf_session *s, const char *method_name,
 	int rc;
 
 	memset(&d, 0, sizeof(d));
-	d.id.call_id = pf_str(cpm_pl_str(s->call_id));
+	d.id.call_id = pf_str(s->call_id);
 	d.id.loc_tag = pf_str(cpm_pl_str(s->tag));
 	d.loc_seq.value = cseq;
 	d.loc_seq.is_set = 1;
@@ -486,7 +500,8 @@ static void bye(struct pf_session *s)
 			&& request_send(s, "BYE", 2, CPM_PL_LIT("Max-Forwards: 70\r\n"),
 					   CPM_PL_NULL)
 					   != CPM_OK) {
-		LM_WARN("session: BYE could not be sent call_id=%s\n", s->call_id);
+		LM_WARN("session: BYE could not be sent call_id=%.*s\n",
+				(int)s->call_id.n, s->call_id.p);
 	}
 	s->state = STATE_OVER;
 }
@@ -555,17 +570,11 @@ static struct cpm_pl type_line(struct cpm_pl type, char buf[TYPE_LINE_MAX])
 	return type.n > 0 ? type : CPM_PL_LIT("application/octet-stream");
 }
 
-static int offer_put(
-		const struct pf_session *s, const struct cpm_msg *msg, struct cpm_wr *w)
+/* What our offers and answers have in common. */
+static int desc_fill(const struct pf_session *s, struct cpm_sdp_desc *desc)
 {
-	struct cpm_diag diag = {"", 0};
-	struct cpm_sdp_desc desc;
 	struct cpm_pl fingerprint = cpm_pl_str(own_fingerprint);
 	struct cpm_pl host, port;
-	struct cpm_wr types;
-	struct cpm_pl type;
-	char type_buf[TYPE_LINE_MAX];
-	char types_buf[320];
 	uint64_t number;
 
 	at_split(s->tls ? tls_at : plain_at, &host, &port);
@@ -575,6 +584,33 @@ static int offer_put(
 	if(host.n > 2 && host.p[0] == '[') {
 		host = cpm_pl(host.p + 1, host.n - 2);
 	}
+	memset(desc, 0, sizeof(*desc));
+	desc->sess_id = s->number >> 2; /* below 2^62: some read it as signed */
+	desc->sess_version = 1;
+	desc->address = host;
+	desc->port = (unsigned)number;
+	desc->tls = s->tls;
+	desc->path = s->own_uri;
+	desc->accept_types = CPM_PL_LIT("message/cpim");
+	desc->accept_wrapped_types = CPM_PL_LIT("*");
+	desc->dir = CPM_SDP_SENDONLY;
+	if(s->tls && fingerprint.n > 0) {
+		desc->fingerprint.hash = cpm_pl_cut(&fingerprint, ' ');
+		desc->fingerprint.hex = fingerprint;
+	}
+	return CPM_OK;
+}
+
+static int offer_put(
+		const struct pf_session *s, const struct cpm_msg *msg, struct cpm_wr *w)
+{
+	struct cpm_diag diag = {"", 0};
+	struct cpm_sdp_desc desc;
+	struct cpm_wr types;
+	struct cpm_pl type;
+	char type_buf[TYPE_LINE_MAX];
+	char types_buf[320];
+
 	cpm_wr_init(&types, types_buf, sizeof(types_buf));
 	cpm_wr_str(&types, "message/cpim");
 	if(!cpm_ctype_is(msg->content_type, "message/cpim")) {
@@ -583,22 +619,12 @@ static int offer_put(
 		cpm_wr_pl_put(
 				&types, cpm_pl_trim(cpm_pl(type.p, cpm_pl_chr(type, ';'))));
 	}
-	memset(&desc, 0, sizeof(desc));
-	desc.sess_id = s->number >> 2; /* below 2^62: some read it as signed */
-	desc.sess_version = 1;
-	desc.address = host;
-	desc.port = (unsigned)number;
-	desc.tls = s->tls;
-	desc.path = s->own_uri;
+	if(desc_fill(s, &desc) != CPM_OK) {
+		return CPM_EPROTO;
+	}
 	desc.accept_types =
 			cpm_wr_ok(&types) ? cpm_wr_pl(&types) : CPM_PL_LIT("message/cpim");
-	desc.accept_wrapped_types = CPM_PL_LIT("*");
-	desc.dir = CPM_SDP_SENDONLY;
 	desc.setup = CPM_SDP_SETUP_ACTPASS;
-	if(s->tls && fingerprint.n > 0) {
-		desc.fingerprint.hash = cpm_pl_cut(&fingerprint, ' ');
-		desc.fingerprint.hex = fingerprint;
-	}
 	if(cpm_sdp_offer(&desc, w, &diag) != CPM_OK) {
 		LM_ERR("session: no offer can be made: %s\n", diag.why);
 		return CPM_EPROTO;
@@ -606,12 +632,18 @@ static int offer_put(
 	return CPM_OK;
 }
 
-/* Texts that outlive the calls that brought them. */
-static int texts_keep(struct pf_session *s, const struct pf_contact *contact,
-		const struct cpm_msg *msg, struct cpm_pl from)
+/* What a dialog and its media are named by. */
+struct texts
 {
-	size_t cap = from.n + msg->to.n + contact->c.uri.n + contact->c.received.n
-				 + contact->c.path.n + contact->c.socket.n + 512;
+	struct cpm_pl from, to, contact, received, path, socket;
+	struct cpm_pl call_id; /* empty: one of ours */
+};
+
+/* Texts that outlive the calls that brought them. */
+static int texts_keep(struct pf_session *s, const struct texts *t, bool tls)
+{
+	size_t cap = t->from.n + t->to.n + t->contact.n + t->received.n + t->path.n
+				 + t->socket.n + t->call_id.n + 512;
 	struct cpm_pl host, port;
 	struct cpm_wr w;
 	size_t at;
@@ -621,14 +653,14 @@ static int texts_keep(struct pf_session *s, const struct pf_contact *contact,
 		return CPM_ENOMEM;
 	}
 	cpm_wr_init(&w, s->text, cap);
-	s->from = text_keep(&w, from);
-	s->to = text_keep(&w, msg->to);
-	s->contact = text_keep(&w, contact->c.uri);
-	s->received = text_keep(&w, contact->c.received);
-	s->path = text_keep(&w, contact->c.path);
-	s->socket = text_keep(&w, contact->c.socket);
-	s->tls = tls_at[0] != '\0'
-			 && cpm_pl_starts(contact->c.socket, CPM_PL_LIT("tls:"));
+	s->from = text_keep(&w, t->from);
+	s->to = text_keep(&w, t->to);
+	s->contact = text_keep(&w, t->contact);
+	s->received = text_keep(&w, t->received);
+	s->path = text_keep(&w, t->path);
+	s->socket = text_keep(&w, t->socket);
+	s->call_id = text_keep(&w, t->call_id);
+	s->tls = tls;
 	at_split(s->tls ? tls_at : plain_at, &host, &port);
 	at = w.n;
 	cpm_wr_str(&w, s->tls ? "msrps://" : "msrp://");
@@ -643,21 +675,40 @@ static int texts_keep(struct pf_session *s, const struct pf_contact *contact,
 		return CPM_ENOMEM;
 	}
 	s->own_uri = cpm_pl(s->text + at, w.n - at);
-	(void)snprintf(s->call_id, sizeof(s->call_id), "%016llx%016llx@%.*s",
-			(unsigned long long)s->number, (unsigned long long)s->key,
-			(int)(pf_conf.accept.call_id_host.n < 100
-							? pf_conf.accept.call_id_host.n
-							: 100),
-			pf_conf.accept.call_id_host.p);
+	if(s->call_id.n == 0) {
+		(void)snprintf(s->own_call_id, sizeof(s->own_call_id),
+				"%016llx%016llx@%.*s", (unsigned long long)s->number,
+				(unsigned long long)s->key,
+				(int)(pf_conf.accept.call_id_host.n < 100
+								? pf_conf.accept.call_id_host.n
+								: 100),
+				pf_conf.accept.call_id_host.p);
+		s->call_id = cpm_pl_str(s->own_call_id);
+	}
 	(void)snprintf(s->tag, sizeof(s->tag), TAG_HEAD "%u-%u-%016llx", self,
 			s->slot, (unsigned long long)s->key);
 	return CPM_OK;
 }
 
+static int prepare_send(struct pf_session *s)
+{
+	struct cpm_ctl prepare;
+	int rc;
+
+	memset(&prepare, 0, sizeof(prepare));
+	prepare.kind = CPM_CTL_PREPARE;
+	prepare.session = s->number;
+	prepare.a = s->own_uri;
+	prepare.flags = s->tls ? CPM_CTL_TLS : 0;
+	rc = pf_media_send(self, &prepare);
+	s->prepared = rc == CPM_OK;
+	return rc;
+}
+
 int pf_session_invite(struct pf_session *s, const struct pf_contact *contact,
 		const struct cpm_msg *msg)
 {
-	struct cpm_ctl prepare;
+	struct texts texts;
 	struct cpm_invite inv;
 	struct cpm_client client;
 	struct cpm_wr headers, body, own;
@@ -675,7 +726,16 @@ int pf_session_invite(struct pf_session *s, const struct pf_contact *contact,
 										: cpm_aor_host(msg->aor);
 	inv.trusted = pf_params.trust_clients != 0;
 	inv.called_party = pf_params.insert_called_party_id != 0;
-	rc = texts_keep(s, contact, msg, cpm_invite_from(&inv, from));
+	memset(&texts, 0, sizeof(texts));
+	texts.from = cpm_invite_from(&inv, from);
+	texts.to = msg->to;
+	texts.contact = contact->c.uri;
+	texts.received = contact->c.received;
+	texts.path = contact->c.path;
+	texts.socket = contact->c.socket;
+	rc = texts_keep(s, &texts,
+			tls_at[0] != '\0'
+					&& cpm_pl_starts(contact->c.socket, CPM_PL_LIT("tls:")));
 	if(rc != CPM_OK) {
 		return rc;
 	}
@@ -695,13 +755,7 @@ int pf_session_invite(struct pf_session *s, const struct pf_contact *contact,
 		rc = offer_put(s, msg, &body);
 	}
 	if(rc == CPM_OK) {
-		memset(&prepare, 0, sizeof(prepare));
-		prepare.kind = CPM_CTL_PREPARE;
-		prepare.session = s->number;
-		prepare.a = s->own_uri;
-		prepare.flags = s->tls ? CPM_CTL_TLS : 0;
-		rc = pf_media_send(self, &prepare);
-		s->prepared = rc == CPM_OK;
+		rc = prepare_send(s);
 	}
 	if(rc == CPM_OK) {
 		atomic_store(&slot_at(self, s->slot)->key, s->key);
@@ -718,15 +772,37 @@ int pf_session_invite(struct pf_session *s, const struct pf_contact *contact,
 	return rc;
 }
 
-/* Judges the answer, and tells the MSRP worker who connects to whom. */
+/* Tells the MSRP worker who connects to whom. */
+static int start_send(struct pf_session *s, bool connect)
+{
+	struct cpm_ctl start;
+	struct cpm_wr w;
+	char print[CPM_CTL_TEXT];
+
+	memset(&start, 0, sizeof(start));
+	start.kind = CPM_CTL_START;
+	start.session = s->number;
+	start.a = s->sdp.msrp.path;
+	start.size = s->sdp.msrp.max_size;
+	start.flags = CPM_CTL_SESSMATCH | (s->tls ? CPM_CTL_TLS : 0)
+				  | (s->sdp.msrp.uris_n > 1 ? CPM_CTL_REPORTS : 0)
+				  | (connect ? CPM_CTL_CONNECT : 0);
+	if(s->tls && s->sdp.msrp.fingerprints_n > 0) {
+		cpm_wr_init(&w, print, sizeof(print));
+		cpm_wr_pl_put(&w, s->sdp.msrp.fingerprints[0].hash);
+		cpm_wr_chr(&w, ' ');
+		cpm_wr_pl_put(&w, s->sdp.msrp.fingerprints[0].hex);
+		start.b = cpm_wr_ok(&w) ? cpm_wr_pl(&w) : CPM_PL_NULL;
+	}
+	return pf_media_send(self, &start);
+}
+
+/* Judges the answer. */
 static int session_begin(struct pf_session *s)
 {
 	struct cpm_diag diag = {"", 0};
 	struct cpm_sdp_agreed agreed;
 	struct cpm_sdp_desc offer;
-	struct cpm_ctl start;
-	struct cpm_wr w;
-	char print[CPM_CTL_TEXT];
 
 	if(cpm_sdp_parse(fact(s->facts, FACT_BODY), &s->sdp, &diag) != CPM_OK
 			|| s->sdp.refused != NULL) {
@@ -747,24 +823,7 @@ static int session_begin(struct pf_session *s)
 				s->contact.p);
 		return CPM_EPROTO;
 	}
-	memset(&start, 0, sizeof(start));
-	start.kind = CPM_CTL_START;
-	start.session = s->number;
-	start.a = s->sdp.msrp.path;
-	start.size = s->sdp.msrp.max_size;
-	start.flags =
-			CPM_CTL_SESSMATCH | (s->tls ? CPM_CTL_TLS : 0)
-			| (s->sdp.msrp.uris_n > 1 ? CPM_CTL_REPORTS : 0)
-			| (agreed.connects == CPM_SDP_CONNECTS_OFFERER ? CPM_CTL_CONNECT
-														   : 0);
-	if(s->tls && s->sdp.msrp.fingerprints_n > 0) {
-		cpm_wr_init(&w, print, sizeof(print));
-		cpm_wr_pl_put(&w, s->sdp.msrp.fingerprints[0].hash);
-		cpm_wr_chr(&w, ' ');
-		cpm_wr_pl_put(&w, s->sdp.msrp.fingerprints[0].hex);
-		start.b = cpm_wr_ok(&w) ? cpm_wr_pl(&w) : CPM_PL_NULL;
-	}
-	return pf_media_send(self, &start);
+	return start_send(s, agreed.connects == CPM_SDP_CONNECTS_OFFERER);
 }
 
 unsigned pf_session_answer(struct pf_session *s)
@@ -797,6 +856,165 @@ unsigned pf_session_answer(struct pf_session *s)
 	}
 	pf_stat(CPM_STAT_sessions);
 	return code;
+}
+
+/* ------------------------------------------------------ a client's INVITE */
+
+/* What later requests in the dialog need, as of a 2xx. */
+static int facts_of_call(struct pf_session *s, const struct pf_call *call)
+{
+	struct answer *a = malloc(sizeof(*a) + ANSWER_MAX);
+	size_t n = 0;
+
+	if(a == NULL) {
+		return CPM_ENOMEM;
+	}
+	s->facts = a;
+	a->generation = s->generation;
+	return append(a->text, &n, pf_str(call->remote_tag), &a->tag_len)
+						   && append(a->text, &n, pf_str(call->contact),
+								   &a->contact_len)
+						   && append(a->text, &n, pf_str(call->routes),
+								   &a->routes_len)
+						   && append(
+								   a->text, &n, pf_str(call->sdp), &a->body_len)
+				   ? CPM_OK
+				   : CPM_ELIMIT;
+}
+
+/* Judges the offer, and writes the answer. 0, or the code of a refusal. */
+static unsigned offer_answer(struct pf_session *s, const struct pf_call *call,
+		struct cpm_wr *body, const char **why_r)
+{
+	static struct cpm_diag diag;
+	enum cpm_sdp_connects who = CPM_SDP_CONNECTS_NOBODY;
+	struct cpm_sdp_desc desc;
+	struct texts texts;
+
+	diag.why = "";
+	*why_r = "bad-offer";
+	if(facts_of_call(s, call) != CPM_OK
+			|| cpm_sdp_parse(fact(s->facts, FACT_BODY), &s->sdp, &diag)
+					   != CPM_OK
+			|| s->sdp.refused != NULL) {
+		return 488;
+	}
+	*why_r = "proto";
+	if(s->sdp.msrp.tls && tls_at[0] == '\0') {
+		return 488;
+	}
+	memset(&texts, 0, sizeof(texts));
+	texts.from = call->local;
+	texts.to = call->remote;
+	texts.contact = call->contact;
+	texts.received = call->received;
+	texts.socket = call->socket;
+	texts.call_id = call->call_id;
+	*why_r = "no-memory";
+	if(texts_keep(s, &texts, s->sdp.msrp.tls) != CPM_OK
+			|| desc_fill(s, &desc) != CPM_OK) {
+		return 503;
+	}
+	/* the client connects where it leaves that open: it may be behind a NAT */
+	desc.setup = cpm_sdp_answer_setup(s->sdp.msrp.setup, false);
+	*why_r = "setup";
+	if(cpm_sdp_connector(s->sdp.msrp.setup, desc.setup, &who, &diag) != CPM_OK
+			|| who == CPM_SDP_CONNECTS_NOBODY) {
+		return 488;
+	}
+	s->connects = who == CPM_SDP_CONNECTS_ANSWERER;
+	if(cpm_sdp_answer(&desc, &s->sdp, body, &diag) != CPM_OK) {
+		*why_r = diag.why;
+		return 488;
+	}
+	return 0;
+}
+
+unsigned pf_session_accept(
+		struct pf_session *s, const struct pf_call *call, const char **why_r)
+{
+	struct slot *slot = slot_at(self, s->slot);
+	struct cpm_wr headers, body;
+	char own[512], sdp[2048];
+	unsigned code;
+	int rc;
+
+	*why_r = "too-many-sessions";
+	if(called_count >= CALLED_MAX) {
+		return 503;
+	}
+	s->called = true;
+	called_count++;
+	cpm_wr_init(&body, sdp, sizeof(sdp));
+	code = offer_answer(s, call, &body, why_r);
+	if(code != 0) {
+		return code;
+	}
+	cpm_wr_init(&headers, own, sizeof(own));
+	cpm_wr_str(&headers, "Contact: <");
+	contact_put(&headers, s);
+	cpm_wr_str(&headers,
+			">\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE\r\n"
+			"Content-Type: application/sdp\r\n");
+	*why_r = "no-msrp";
+	if(!cpm_wr_ok(&headers) || prepare_send(s) != CPM_OK
+			|| (!s->connects && start_send(s, false) != CPM_OK)) {
+		return 503;
+	}
+	atomic_store(&slot->call, tag_hash(call->call_id));
+	atomic_store(&slot->remote, tag_hash(call->remote_tag));
+	atomic_store(&slot->key, s->key);
+	s->state = STATE_UP;
+	s->zombie_until_ms = io_clock_mono_ms() + ACK_MS;
+	rc = pf_pull_reply(call, 200, "OK", NULL, cpm_wr_pl(&headers),
+			cpm_wr_pl(&body), cpm_pl_str(s->tag));
+	if(rc != CPM_OK) {
+		s->state = STATE_OVER;
+		*why_r = rc == CPM_ENOENT ? "answered-otherwise" : "no-memory";
+		return rc == CPM_ENOENT ? 487 : 503;
+	}
+	pf_stat(CPM_STAT_pulls);
+	return 0;
+}
+
+void *pf_session_acked(uint32_t hint)
+{
+	uint32_t i = hint % SESSIONS_MAX;
+	struct pf_session *s = of_slot[i];
+
+	if(s == NULL || hint_of(i, s->key) != hint || !s->called || s->acked) {
+		return NULL;
+	}
+	s->acked = true;
+	if(s->state == STATE_ZOMBIE) {
+		bye(s);
+		session_free(s);
+		return NULL;
+	}
+	if(s->state != STATE_UP) {
+		return NULL; /* it hung up meanwhile: nothing is begun any more */
+	}
+	if(s->connects && start_send(s, true) != CPM_OK) {
+		LM_WARN("session: the msrp worker takes no orders\n");
+	}
+	return s->owner;
+}
+
+void pf_session_gone(uint32_t hint)
+{
+	uint32_t i = hint % SESSIONS_MAX;
+	struct pf_session *s = of_slot[i];
+
+	if(s != NULL && hint_of(i, s->key) == hint && s->called
+			&& s->state == STATE_ZOMBIE) {
+		session_free(s);
+	}
+}
+
+bool pf_session_takes_type(
+		const struct pf_session *s, struct cpm_pl type, struct cpm_pl wrapped)
+{
+	return cpm_sdp_accepts(&s->sdp.msrp, type, wrapped);
 }
 
 bool pf_session_accepts(const struct pf_session *s, const struct cpm_msg *msg)
@@ -872,7 +1090,11 @@ void pf_session_end(struct pf_session **sp)
 		s->prepared = false;
 	}
 	s->owner = NULL;
-	if(s->state == STATE_UP) {
+	if(s->state == STATE_UP && s->called && !s->acked) {
+		/* BYE before the ACK is not ours to send (RFC 3261, 15) */
+		s->state = STATE_ZOMBIE;
+		return;
+	} else if(s->state == STATE_UP) {
 		bye(s);
 	} else if(s->state == STATE_INVITED) {
 		/* a 2xx may still come, and is to be answered by a BYE */
@@ -883,7 +1105,7 @@ void pf_session_end(struct pf_session **sp)
 	session_free(s);
 }
 
-void pf_session_look(void (*fn)(void *owner))
+void pf_session_look(void (*fn)(void *owner), void (*acked)(uint32_t slot))
 {
 	uint64_t now_ms = io_clock_mono_ms();
 	struct pf_session *s;
@@ -895,12 +1117,22 @@ void pf_session_look(void (*fn)(void *owner))
 			continue;
 		}
 		if(s->state == STATE_ZOMBIE) {
-			if(pf_session_answer(s) != 0 || now_ms >= s->zombie_until_ms) {
+			if(s->called && atomic_load(&slot_at(self, i)->acked)) {
+				acked(hint_of(i, s->key));
+			} else if(s->called && now_ms >= s->zombie_until_ms) {
+				bye(s);
+				session_free(s);
+			} else if(!s->called
+					  && (pf_session_answer(s) != 0
+							  || now_ms >= s->zombie_until_ms)) {
 				session_free(s);
 			}
 		} else if(s->state == STATE_INVITED
 				  && (atomic_load(&slot_at(self, i)->answer) & 0xffff) != 0) {
 			fn(s->owner);
+		} else if(s->called && !s->acked
+				  && atomic_load(&slot_at(self, i)->acked)) {
+			acked(hint_of(i, s->key));
 		}
 	}
 }
@@ -913,6 +1145,7 @@ void pf_session_look(void (*fn)(void *owner))
 static bool is_of_dialog(struct sip_msg *msg, struct slot *s, uint64_t key)
 {
 	uint64_t remote = atomic_load(&s->remote);
+	uint64_t call = atomic_load(&s->call);
 	struct cpm_pl call_id;
 	struct cpm_wr w;
 	char hex[17];
@@ -922,6 +1155,10 @@ static bool is_of_dialog(struct sip_msg *msg, struct slot *s, uint64_t key)
 		return false;
 	}
 	call_id = pf_pl(msg->callid->body);
+	if(call != 0) {
+		return tag_hash(call_id) == call
+			   && remote == tag_hash(pf_pl(get_from(msg)->tag_value));
+	}
 	cpm_wr_init(&w, hex, sizeof(hex));
 	cpm_wr_hex64(&w, key);
 	return call_id.n > 32
@@ -995,6 +1232,10 @@ int pf_session_request(struct sip_msg *msg)
 		/* of a refused re-INVITE: tm ends its retransmissions; or it is late,
 		 * and no transaction comes of it */
 		(void)tmb.t_newtran(msg);
+		if(is_of_dialog(msg, slot_at(worker, slot), key)) {
+			atomic_store(&slot_at(worker, slot)->acked, true);
+			pf_hint_dialog(worker, PF_HINT_ACKED, hint_of(slot, key));
+		}
 		return 1;
 	}
 	if(!is_of_dialog(msg, slot_at(worker, slot), key)) {
@@ -1006,8 +1247,14 @@ int pf_session_request(struct sip_msg *msg)
 			return request_reply(msg, 200, "OK");
 		case METHOD_OPTIONS:
 			return request_reply(msg, 200, "OK");
-		case METHOD_INVITE:
 		case METHOD_UPDATE:
+			/* a sign of life (RFC 4028); with an offer it is as an INVITE */
+			if(get_body(msg) == NULL || msg->content_length == NULL
+					|| get_content_length(msg) == 0) {
+				return request_reply(msg, 200, "OK");
+			}
+			return request_reply(msg, 488, "Not Acceptable Here");
+		case METHOD_INVITE:
 			/* the session stays as it is (RFC 3261, 14.2) */
 			return request_reply(msg, 488, "Not Acceptable Here");
 		default:

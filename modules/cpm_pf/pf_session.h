@@ -7,8 +7,9 @@
  */
 
 /*
- * pf_session.h - the SIP side of a session that brings queued messages: INVITE
- * with an offer, its answer, BYE; and the orders to the MSRP worker.
+ * pf_session.h - the SIP side of a session that brings queued messages: our
+ * INVITE with an offer and its answer, or the answer to a client's; BYE; and
+ * the orders to the MSRP worker.
  *
  * runs in:  a delivery worker; pf_session_request in SIP workers; the
  *           INVITE's callback in whichever process got the answer
@@ -58,6 +59,24 @@ unsigned pf_session_answer(struct pf_session *s);
  * in its answer. */
 bool pf_session_accepts(const struct pf_session *s, const struct cpm_msg *msg);
 
+struct pf_call;
+
+/* A client's INVITE: answered 200, and its dialog and media are ready. 0; else
+ * the code it is to be refused with, and a stable word (487: it was answered
+ * otherwise meanwhile, there is nothing to refuse). The session is ended by
+ * pf_session_end either way. */
+unsigned pf_session_accept(
+		struct pf_session *s, const struct pf_call *call, const char **why_r);
+
+/* What a hint says of an ACK, by slot: the owner of the session that has it now
+ * for the first time; NULL: none. */
+void *pf_session_acked(uint32_t slot);
+
+/* Whether the client takes this type, and inside of it the other (empty:
+ * none), by its SDP. */
+bool pf_session_takes_type(
+		const struct pf_session *s, struct cpm_pl type, struct cpm_pl wrapped);
+
 /* The contact that was invited. */
 struct cpm_pl pf_session_contact(const struct pf_session *s);
 
@@ -82,9 +101,13 @@ void *pf_session_of_number(uint64_t number);
 bool pf_session_hello(
 		uint64_t boot, struct cpm_pl listens, struct cpm_pl fingerprint);
 
-/* Slots that have an answer whose hint was lost, and sessions that were given
- * up before their INVITE had one. fn is called with each owner. */
-void pf_session_look(void (*fn)(void *owner));
+/* A hint tells of the BYE of a client whose session has no owner any more. */
+void pf_session_gone(uint32_t slot);
+
+/* Slots that have an answer, or an ACK, whose hint was lost, and sessions that
+ * were given up before their INVITE had one. fn is called with each owner,
+ * acked as for a hint. */
+void pf_session_look(void (*fn)(void *owner), void (*acked)(uint32_t slot));
 
 /* ---- in a SIP worker */
 

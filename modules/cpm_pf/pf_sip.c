@@ -66,16 +66,29 @@ static void value_note(struct cpm_accept_in *in, const struct hdr_field *h)
 	}
 }
 
-/* Kept lines, as they came. A line that ends in a bare LF gets its CR, or two
- * lines would be read as one by a strict client. */
+/* One header with its CRLF, whatever ended it. A line that ends in a bare LF
+ * gets its CR, or two lines would be read as one by a strict client. */
+static size_t line_copy(char *to, const struct hdr_field *h)
+{
+	size_t len = (size_t)h->len;
+
+	for(; len > 0 && (h->name.s[len - 1] == '\r' || h->name.s[len - 1] == '\n');
+			len--)
+		;
+	memcpy(to, h->name.s, len);
+	memcpy(to + len, "\r\n", 2);
+	return len + 2;
+}
+
+/* Kept lines, as they came, and behind them those that are put aside. */
 static int headers_gather(struct pf_sip *s, struct sip_msg *msg)
 {
 	static const struct cpm_pl asserted = {"P-Asserted-Service: ", 20};
 	struct cpm_pl service = pf_note_get(PF_NOTE_SERVICE);
 	struct hdr_field *h;
 	size_t n = 0;
+	size_t kept;
 	size_t cap = asserted.n + service.n + 2;
-	size_t len;
 
 	for(h = msg->headers; h != NULL; h = h->next) {
 		cap += (size_t)h->len + 2;
@@ -92,14 +105,7 @@ static int headers_gather(struct pf_sip *s, struct sip_msg *msg)
 				|| pf_facts_is_forged(&s->facts, h)) {
 			continue;
 		}
-		for(len = (size_t)h->len;
-				len > 0
-				&& (h->name.s[len - 1] == '\r' || h->name.s[len - 1] == '\n');
-				len--)
-			;
-		memcpy(s->headers + n, h->name.s, len);
-		memcpy(s->headers + n + len, "\r\n", 2);
-		n += len + 2;
+		n += line_copy(s->headers + n, h);
 	}
 	/* what cpm_authorize() asserted is in the request only once it is sent */
 	if(service.n > 0) {
@@ -109,6 +115,13 @@ static int headers_gather(struct pf_sip *s, struct sip_msg *msg)
 		n += asserted.n + service.n + 2;
 	}
 	s->in.headers = cpm_pl(s->headers, n);
+	kept = n;
+	for(h = msg->headers; h != NULL; h = h->next) {
+		if(cpm_msg_header_aside(pf_pl(h->name))) {
+			n += line_copy(s->headers + n, h);
+		}
+	}
+	s->in.aside = cpm_pl(s->headers + kept, n - kept);
 	return CPM_OK;
 }
 
@@ -125,6 +138,7 @@ static void facts_take(struct pf_sip *s, struct sip_msg *msg)
 	s->in.originator = s->facts.m.originator;
 	s->in.anonymous = s->facts.m.anonymous;
 	s->in.large = s->facts.m.kind == CPM_KIND_LARGE;
+	s->in.trusted_peer = s->facts.trusted_peer;
 	s->in.privacy = s->facts.withheld ? CPM_PL_LIT("id") : CPM_PL_NULL;
 	s->in.deferred = pf_note_route_get().deferred;
 }

@@ -305,6 +305,8 @@ static bool contact_of(
 	/* usrloc sets all bits where the client gave no Allow */
 	contact.c.takes_message = (c->methods & METHOD_MESSAGE) != 0;
 	contact.takes_invite = (c->methods & METHOD_INVITE) != 0;
+	contact.takes_notify = (c->methods & METHOD_NOTIFY) != 0;
+	contact.registration = cpm_hash64(CPM_HASH_INIT, pf_pl(c->callid));
 	contact.c.last_modified_s = (uint64_t)c->last_modified;
 	contact.reg_id = c->reg_id;
 	contact.flags = c->cflags;

@@ -37,6 +37,10 @@ struct pf_contact
 	struct cpm_pl ruid;
 	struct cpm_pl user_agent;
 	bool takes_invite; /* its methods allow INVITE, or it gave none */
+	bool takes_notify; /* the same of NOTIFY */
+	/* hash of the Call-ID of its REGISTERs: a client that has begun anew has
+	 * another */
+	uint64_t registration;
 	unsigned reg_id;
 	unsigned flags;
 	int connection;		/* of TCP or TLS; 0: none is known */

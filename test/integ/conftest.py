@@ -3,9 +3,11 @@
 """Fixtures: `shared`, one stack for tests that only need users of their own;
 `new_stack`, a stack of the test's own; `user`, a name nobody else has."""
 
+import glob
 import itertools
 import os
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -126,3 +128,19 @@ def msrp_start(new_stack):
         stack.msrp_port = port
         return stack.start()
     return start
+
+
+@pytest.fixture(scope="session")
+def seed_program(tmp_path_factory):
+    """queue_seed, built from the tree's own sources."""
+    mod = os.path.join(harness.TOP, "modules", "cpm_pf")
+    program = str(tmp_path_factory.mktemp("seed") / "queue_seed")
+    subprocess.run(
+        [os.environ.get("CC", "gcc"), "-std=c11", "-D_GNU_SOURCE", "-O1",
+         "-I", mod + "/core", "-I", mod + "/io",
+         os.path.join(harness.TOP, "test", "integ", "queue_seed.c")]
+        + glob.glob(mod + "/core/*.c")
+        # what reads XML needs libxml2, and no queue
+        + [f for f in glob.glob(mod + "/io/*.c") if "io_actions" not in f]
+        + ["-lhiredis", "-o", program], check=True)
+    return program

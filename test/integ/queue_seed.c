@@ -21,6 +21,7 @@
  *     retry AOR ID TOKEN ERROR MS
  *     dead AOR ID TOKEN ERROR
  *     delivered AOR ID TOKEN
+ *     interwork AOR ID
  *
  * Prints a line for each; exits with 1 at the first that fails.
  */
@@ -145,6 +146,8 @@ static int run(struct io_queue *q, const struct words *w)
 		return do_settle(q, w, CPM_SETTLE_DEAD);
 	if(w->n == 4 && cpm_pl_eq(w->v[0], CPM_PL_LIT("delivered")))
 		return do_settle(q, w, CPM_SETTLE_DELIVERED);
+	if(w->n == 3 && cpm_pl_eq(w->v[0], CPM_PL_LIT("interwork")))
+		return io_queue_discard(q, w->v[1], w->v[2], 60000, CPM_JOB_INTERWORK);
 	return CPM_EPROTO;
 }
 

@@ -3,7 +3,6 @@
 """cpm_pf_worker admin by itself: a Redis, the worker, HTTP, no Kamailio."""
 
 import base64
-import glob
 import http.client
 import json
 import os
@@ -23,22 +22,6 @@ WORKER = os.environ.get("CPM_WORKER", os.path.join(
 HOST = "127.0.0.1"
 BOB = "sip:bob@example.org"
 T0 = 1700000000123  # 2023-11-14T22:13:20.123Z
-
-
-@pytest.fixture(scope="session")
-def seed_program(tmp_path_factory):
-    """queue_seed, built from the tree's own sources."""
-    mod = os.path.join(harness.TOP, "modules", "cpm_pf")
-    program = str(tmp_path_factory.mktemp("seed") / "queue_seed")
-    subprocess.run(
-        [os.environ.get("CC", "gcc"), "-std=c11", "-D_GNU_SOURCE", "-O1",
-         "-ffunction-sections", "-Wl,--gc-sections",
-         "-I", mod + "/core", "-I", mod + "/io",
-         os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                      "queue_seed.c")]
-        + glob.glob(mod + "/core/*.c") + glob.glob(mod + "/io/*.c")
-        + ["-lhiredis", "-o", program], check=True)
-    return program
 
 
 class Admin:
@@ -714,6 +697,10 @@ def test_metrics(admin):
     ({"admin_listen": "0.0.0.0:8060"}, ["admin_listen", "admin_token_file"]),
     ({"admin_listen": "[::]:8060"}, ["admin_listen", "admin_token_file"]),
     ({"admin_bodies": "yes"}, ["admin_bodies takes"]),
+    ({"admin_rate": "fast"}, ["admin_rate takes"]),
+    ({"admin_tls": "off"}, ["admin_tls takes"]),
+    ({"admin_cert": "/nonexistent/x"}, ["admin_cert takes"]),
+    ({"admin_cert": __file__}, ["admin_cert takes"]),
     ({"log": "file"}, ["log takes"]),
     ({"stats_fd": "77"}, ["stats_fd takes"]),
     ({"admin_token_file": "/nonexistent/x"}, ["admin_token_file takes"]),
@@ -809,7 +796,7 @@ def test_elsewhere_only_with_a_token(admin, tmp_path):
     tokens.write_text("read reader-1\n")
     tokens.chmod(0o600)
     admin.start(admin_listen="0.0.0.0:%d" % admin.port,
-                admin_token_file=str(tokens))
+                admin_token_file=str(tokens), admin_tls="none")
     admin.refused("/v1/queues", 401)
     admin.get("/v1/queues", headers={"Authorization": "Bearer reader-1"})
     assert "no-encryption" in admin.worker.log()

@@ -415,7 +415,10 @@ def test_the_dialog_answers_what_belongs_to_it(held):
         ("Content-Type", "application/sdp")], bob.sessions[0].answer.text
         .encode())
     assert again.code == 488
-    assert dialog.request("UPDATE").code == 488
+    assert dialog.request("UPDATE").code == 200, "without a body"
+    assert dialog.request("UPDATE", [
+        ("Content-Type", "application/sdp")], bob.sessions[0].answer.text
+        .encode()).code == 488
     assert dialog.request("INFO").code == 405
     bob.go()
 

@@ -88,9 +88,9 @@ def test_who_wants_expired_messages_stored_has_a_job_that_can_be_seen(
     (mid,) = bob_id(stack)
     wait_until(lambda: stack.http("/v1/jobs").json["items"], 10)
     (job,) = stack.http("/v1/jobs").json["items"]
-    assert (job["kind"], job["user"], job["id"], job["attempts"],
-            job["last_error"]) == ("store", "sip:bob@example.org", mid, 0,
-                                   None)
+    assert (job["kind"], job["user"], job["id"], job["state"],
+            job["attempts"], job["last_error"]) == (
+                "store", "sip:bob@example.org", mid, "waiting", 0, None)
     assert stack.queue("bob") is None
     assert stack.metric("jobs") == 1
     assert stack.metric("store_jobs") == 1

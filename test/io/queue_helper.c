@@ -64,9 +64,14 @@ int expired_next(unsigned shard, struct cpm_msg *m)
 int claim_one(unsigned shard, uint64_t claim_ms, size_t limit,
 		struct cpm_pl *users, size_t *n)
 {
+	struct cpm_claimed claimed[IO_QUEUE_PAGE_MAX];
 	uint64_t left = 0;
+	int rc = io_queue_claim(
+			q, LIT("n1"), &shard, 1, claim_ms, limit, claimed, n, &left);
 
-	return io_queue_claim(q, &shard, 1, claim_ms, limit, users, n, &left);
+	for(size_t i = 0; rc == CPM_OK && i < *n; i++)
+		users[i] = claimed[i].aor;
+	return rc;
 }
 
 /* ------------------------------------------------------------ raw commands */

@@ -34,7 +34,7 @@ static const char *take(const char *token, size_t limit)
 	return text;
 }
 
-static int done(const char *token, const char *id, enum cpm_job_kind job)
+static int done(const char *token, const char *id, unsigned job)
 {
 	return io_queue_left_done(q, BOB, cpm_pl_str(id), cpm_pl_str(token), job);
 }
@@ -205,7 +205,7 @@ START_TEST(claims_of_shards)
 {
 	const unsigned shards[] = {3, 63, 9, 0};
 	const unsigned bad[] = {3, 64};
-	struct cpm_pl users[4 * 8];
+	struct cpm_claimed users[4 * 8];
 	struct cpm_queue_stat st;
 	struct cpm_pl bob = BOB;
 	uint64_t waits[4] = {9, 9, 9, 9};
@@ -214,7 +214,8 @@ START_TEST(claims_of_shards)
 
 	begin();
 	ck_assert_int_eq(
-			io_queue_claim(q, shards, 0, 1000, 8, users, &n, waits), CPM_OK);
+			io_queue_claim(q, LIT("n1"), shards, 0, 1000, 8, users, &n, waits),
+			CPM_OK);
 	ck_assert_uint_eq(n, 0);
 	for(int i = 0; i < 3; i++) {
 		struct cpm_pl u = cpm_pl_str(user_of(3, i));
@@ -234,24 +235,28 @@ START_TEST(claims_of_shards)
 	/* a shard that there is not: nothing was asked, nothing is claimed, and
 	 * the next call has its own answer */
 	ck_assert_int_eq(
-			io_queue_claim(q, bad, 2, 1000, 8, users, &n, waits), CPM_EPROTO);
+			io_queue_claim(q, LIT("n1"), bad, 2, 1000, 8, users, &n, waits),
+			CPM_EPROTO);
 	ck_assert_int_eq(io_queue_stats(q, &bob, 1, &st), CPM_OK);
 	ck_assert_uint_eq(st.messages, 0);
 	ck_assert_int_eq(
-			io_queue_claim(q, shards, 4, 1000, 2, users, &n, waits), CPM_OK);
+			io_queue_claim(q, LIT("n1"), shards, 4, 1000, 2, users, &n, waits),
+			CPM_OK);
 	ck_assert_uint_eq(n, 3);
-	ck_assert_uint_eq(cpm_queue_shard(users[0]), 3);
-	ck_assert_uint_eq(cpm_queue_shard(users[1]), 3);
-	ck_pl_eq(users[2], first);
+	ck_assert_uint_eq(cpm_queue_shard(users[0].aor), 3);
+	ck_assert_uint_eq(cpm_queue_shard(users[1].aor), 3);
+	ck_pl_eq(users[2].aor, first);
 	ck_assert_uint_eq(waits[0], 0);
 	ck_assert_uint_eq(waits[2], 1);
 	ck_assert_uint_eq(waits[3], 0);
 	/* the third of its shard is left for the next */
 	ck_assert_int_eq(
-			io_queue_claim(q, shards, 4, 1000, 2, users, &n, waits), CPM_OK);
+			io_queue_claim(q, LIT("n1"), shards, 4, 1000, 2, users, &n, waits),
+			CPM_OK);
 	ck_assert_uint_eq(n, 1);
 	ck_assert_int_eq(
-			io_queue_claim(q, shards, 4, 1000, 2, users, &n, waits), CPM_OK);
+			io_queue_claim(q, LIT("n1"), shards, 4, 1000, 2, users, &n, waits),
+			CPM_OK);
 	ck_assert_uint_eq(n, 0);
 	ck_assert_uint_eq(waits[2], 1);
 	end();

@@ -31,6 +31,7 @@ struct wmsg
 	size_t bytes;
 	bool has_state;
 	char state;
+	char from; /* leased by a retrieval: what it was; else 0 */
 	unsigned attempts;
 	uint64_t due_ms, deadline_ms;
 	char token[16];
@@ -74,7 +75,28 @@ static unsigned rnd_to(unsigned n)
 
 static char w_state(const struct wmsg *m)
 {
-	return m->state == 'L' && m->deadline_ms <= w_now ? 'Q' : m->state;
+	if(m->state == 'L' && m->deadline_ms <= w_now)
+		return m->from != '\0' ? m->from : 'Q';
+	return m->state;
+}
+
+/* In the index of the dead. */
+static bool w_dead(const struct wmsg *m)
+{
+	return m->state == 'D' || (m->state == 'L' && m->from == 'D');
+}
+
+/* As if it had never been leased. */
+static void w_unlease(struct wmsg *m)
+{
+	m->token[0] = '\0';
+	m->state = m->from != '\0' ? m->from : 'Q';
+	if(m->from == '\0')
+		m->attempts--;
+	/* one that was new leaves no record */
+	if(m->from == 'Q' && m->attempts == 0 && m->due_ms == 0)
+		m->has_state = false;
+	m->from = '\0';
 }
 
 static void w_remove(struct wuser *u, size_t i)
@@ -223,6 +245,7 @@ static void w_lease_take(struct wuser *u, struct wmsg *m, const char *token)
 {
 	m->has_state = true;
 	m->state = 'L';
+	m->from = '\0';
 	m->deadline_ms = w_now + LEASE_MS;
 	m->looked[0] = '\0';
 	(void)snprintf(m->token, sizeof(m->token), "%s", token);
@@ -258,10 +281,16 @@ static void w_lease(
 			i++) {
 		struct wmsg *m = &u->m[i];
 		bool looked = strcmp(m->looked, token) == 0;
-		bool ours = strcmp(m->token, token) == 0;
+		bool ours = strcmp(m->token, token) == 0 && m->from == '\0';
+		bool passed =
+				w_state(m) == 'L'
+				&& (m->from == 'H' || m->from == 'D'
+						|| (m->from != '\0' && strcmp(m->token, token) == 0));
 		bool forced =
 				!looked && (force == 2 || (force == 1 && m->fail_class == 'u'));
 
+		if(passed)
+			continue;
 		if(!ours && w_state(m) == 'L') {
 			want = CPM_LEASE_WAIT;
 			wait_ms = m->deadline_ms - w_now;
@@ -297,6 +326,15 @@ static void w_lease(
 		w_lease_take(u, found[i], token);
 	}
 	lease_res = got[0];
+}
+
+/* For longer, what it was stays. */
+static void w_lease_keep(struct wuser *u, struct wmsg *m, const char *token)
+{
+	char from = m->from;
+
+	w_lease_take(u, m, token);
+	m->from = from;
 }
 
 static size_t w_find(const struct wuser *u, unsigned id)
@@ -337,12 +375,12 @@ static void w_settle(struct wuser *u, const char *token)
 		w_remove(u, i);
 		return;
 	}
-	if(how == CPM_SETTLE_UNSENT) {
-		u->m[i].state = 'Q';
-		u->m[i].token[0] = '\0';
-		u->m[i].attempts--;
+	if(how == CPM_SETTLE_UNSENT
+			|| (u->m[i].from != '\0' && how != CPM_SETTLE_DEAD)) {
+		w_unlease(&u->m[i]);
 		return;
 	}
+	u->m[i].from = '\0';
 	u->m[i].state = how == CPM_SETTLE_DEAD ? 'D' : 'Q';
 	u->m[i].due_ms = how == CPM_SETTLE_DEAD ? 0 : w_now + in_ms;
 	u->m[i].fail_class = fail_class;
@@ -364,9 +402,7 @@ static void w_release(struct wuser *u, const char *token)
 			CPM_OK);
 	if(unsent && i < u->n && u->m[i].token[0] != '\0'
 			&& strcmp(u->m[i].token, token) == 0) {
-		u->m[i].state = 'Q';
-		u->m[i].token[0] = '\0';
-		u->m[i].attempts--;
+		w_unlease(&u->m[i]);
 	}
 	if(strcmp(u->lock, token) == 0)
 		u->lock[0] = '\0';
@@ -385,7 +421,7 @@ static void w_renew(struct wuser *u, const char *token)
 							 cpm_pl_str(w_id(id)), LEASE_MS, &lease_res),
 			ok ? CPM_OK : CPM_ENOENT);
 	if(ok) {
-		w_lease_take(u, &u->m[i], token);
+		w_lease_keep(u, &u->m[i], token);
 		ck_assert_uint_eq(lease_res.attempt, u->m[i].attempts);
 	}
 }
@@ -414,11 +450,88 @@ static void w_extend(struct wuser *u, const char *token)
 
 		ck_assert_int_eq(lost[i], !ok);
 		if(ok)
-			w_lease_take(u, &u->m[at], token);
+			w_lease_keep(u, &u->m[at], token);
 		kept += ok;
 	}
 	if(!busy && kept == 0 && u->lock[0] != '\0')
 		u->lock_until_ms = w_now + LEASE_MS;
+}
+
+/* A user's own retrieval, by id or of all. */
+static void w_take(struct wuser *u, const char *token)
+{
+	char names[4][16];
+	struct cpm_pl ids[4];
+	struct cpm_taken got[CPM_LEASE_MAX];
+	struct cpm_take ask = {.aor = cpm_pl_str(u->aor),
+			.token = cpm_pl_str(token),
+			.lease_ms = LEASE_MS,
+			.ids = ids,
+			.count = rnd_to(5),
+			.all = rnd_to(3) == 0,
+			.max_messages = 1 + rnd_to(4),
+			.max_bytes = rnd_to(2) == 0 ? 1000000 : rnd_to(1000)};
+	bool busy = u->lock[0] != '\0' && strcmp(u->lock, token) != 0;
+	size_t n = 99, at = 0, taken_n = 0, walk;
+	uint64_t bytes = 0, busy_ms = 0;
+	bool later = false;
+
+	for(size_t i = 0; i < ask.count; i++) {
+		(void)snprintf(names[i], sizeof(names[i]), "%s", w_id(w_pick(u)));
+		ids[i] = cpm_pl_str(names[i]);
+	}
+	ck_assert_int_eq(io_queue_take(q, &ask, got, &n, &busy_ms),
+			busy ? CPM_EAGAIN : CPM_OK);
+	if(busy) {
+		ck_assert_uint_gt(busy_ms, 0);
+		return;
+	}
+	w_reap(u);
+	walk = ask.all ? u->n : ask.count;
+	for(size_t i = 0; i < walk; i++) {
+		size_t j = ask.all ? i : w_find(u, number_in(ids[i]));
+		struct wmsg *m = j < u->n ? &u->m[j] : NULL;
+		enum cpm_taken_what want = CPM_TAKEN_OK;
+		bool ours =
+				m != NULL && m->state == 'L' && strcmp(m->token, token) == 0;
+
+		if(m == NULL)
+			want = CPM_TAKEN_GONE;
+		else if(later)
+			want = CPM_TAKEN_LATER;
+		else if(w_state(m) == 'L' && !ours)
+			want = CPM_TAKEN_BUSY;
+		else if(taken_n > 0
+				&& (taken_n >= ask.max_messages
+						|| bytes + m->bytes > ask.max_bytes)) {
+			want = CPM_TAKEN_LATER;
+			later = true;
+		}
+		if(ask.all && later)
+			break;
+		if(ask.all && want == CPM_TAKEN_BUSY)
+			continue;
+		ck_assert_uint_lt(at, n);
+		ck_assert_int_eq((int)got[at].what, (int)want);
+		if(want == CPM_TAKEN_OK) {
+			char from = ours ? m->from : w_state(m);
+
+			ck_pl_eq(got[at].msg.id, w_id(m->id));
+			ck_pl_same(got[at].msg.body, w_body(m->id));
+			w_lease_take(u, m, token);
+			m->from = from;
+			ck_assert_uint_eq(
+					got[at].attempt, m->attempts + (from != '\0' ? 1u : 0u));
+			taken_n++;
+			bytes += m->bytes;
+		}
+		at++;
+		if(ask.all && taken_n == ask.max_messages)
+			break;
+	}
+	ck_assert_uint_eq(n, at);
+	(void)snprintf(u->lock, sizeof(u->lock), "%s", token);
+	u->lock_until_ms = w_now + LEASE_MS;
 }
 
 static void w_turn(struct wuser *u, const char *token)
@@ -445,6 +558,7 @@ static void w_turn(struct wuser *u, const char *token)
 		return;
 	m->has_state = hold;
 	m->state = hold ? 'H' : 'Q';
+	m->from = '\0';
 	m->due_ms = 0;
 	m->token[0] = '\0';
 	m->looked[0] = '\0';
@@ -652,7 +766,7 @@ static void ck_keys(void)
 		for(size_t j = 0; j < u->n; j++) {
 			bytes += u->m[j].bytes;
 			states += u->m[j].has_state;
-			dead_n += u->m[j].state == 'D';
+			dead_n += w_dead(&u->m[j]);
 			if(u->m[j].expires_ms != 0 && u->m[j].expires_ms < soonest)
 				soonest = u->m[j].expires_ms;
 		}
@@ -729,7 +843,7 @@ static void w_step(void)
 	size_t n;
 
 	(void)snprintf(own, sizeof(own), "%s", token);
-	switch(rnd_to(26)) {
+	switch(rnd_to(30)) {
 		case 0:
 		case 1:
 		case 2:
@@ -777,6 +891,11 @@ static void w_step(void)
 		case 22:
 			if(rnd_to(4) == 0)
 				w_purge(u);
+			break;
+		case 23:
+		case 24:
+		case 25:
+			w_take(u, own);
 			break;
 		default:
 			w_now += rnd_to(rnd_to(10) == 0 ? 100000 : 3000);
@@ -835,7 +954,7 @@ START_TEST(random_life)
 		w_release(u, "last");
 		/* only the dead and the held are left */
 		for(size_t j = 0; j < u->n; j++)
-			ck_assert(u->m[j].state == 'D' || u->m[j].state == 'H');
+			ck_assert(w_state(&u->m[j]) == 'D' || w_state(&u->m[j]) == 'H');
 	}
 	ck_keys();
 	reply = qask("INFO commandstats");

@@ -950,9 +950,10 @@ START_TEST(wrecked)
 		bool found = false;
 		uint64_t upto = 0, v = 0;
 		unsigned shard = cpm_queue_shard(BOB), s0 = 0, s1 = 0;
-		struct cpm_pl names[4], users[4];
+		struct cpm_claimed users[4];
+		struct cpm_pl names[4];
 		size_t n = 0;
-		int rcs[16], rc_n = 0;
+		int rcs[20], rc_n = 0;
 
 		begin();
 		ck_assert_int_eq(put_full(BOB, LIT("a"), LIT("x"), T0 + 100, 0, 0),
@@ -976,7 +977,9 @@ START_TEST(wrecked)
 		rcs[rc_n++] = io_queue_left(q, shard, LIT("r"), 4, 1000, left, &n);
 		rcs[rc_n++] =
 				io_queue_left_done(q, BOB, LIT("a"), LIT("r"), CPM_JOB_STORE);
-		rcs[rc_n++] = io_queue_claim(q, &shard, 1, 1000, 4, users, &n, &v);
+		rcs[rc_n++] = io_queue_flush(q, BOB, CPM_FLUSH_AUTO, NOBODY);
+		rcs[rc_n++] =
+				io_queue_claim(q, LIT("n1"), &shard, 1, 1000, 4, users, &n, &v);
 		rcs[rc_n++] =
 				io_queue_discard(q, BOB, LIT("b"), DEDUP_MS, CPM_JOB_STORE);
 		rcs[rc_n++] = io_queue_purge(q, BOB, 10, &upto, &v);

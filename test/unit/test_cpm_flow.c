@@ -2003,6 +2003,24 @@ static struct cpm_pl big(size_t n)
 	return cpm_pl(bytes, n);
 }
 
+START_TEST(put_aside)
+{
+	accept_new();
+	in.aside = LIT("Referred-By: <sip:carol@example.org>\r\n");
+	ck_assert_int_eq(accept(), 1);
+	ck_pl_same(pt.msg.aside, in.aside);
+	ck_assert(!(pt.msg.flags & CPM_MSG_F_REFERRED));
+	in.trusted_peer = true;
+	ck_assert_int_eq(accept(), 1);
+	ck_assert(pt.msg.flags & CPM_MSG_F_REFERRED);
+	in.aside = big(CPM_MSG_HEADERS_MAX);
+	ck_assert_int_eq(accept(), 1);
+	in.aside = big(CPM_MSG_HEADERS_MAX + 1);
+	ck_assert_int_eq(accept(), -1);
+	ck_assert_str_eq(out.why, "headers-too-large");
+}
+END_TEST
+
 static void no_body(void)
 {
 	in.body = CPM_PL_NULL;
@@ -2261,6 +2279,55 @@ START_TEST(imdn)
 }
 END_TEST
 
+START_TEST(imdn_by_disposition)
+{
+	accept_new();
+	in.content_type = LIT("message/cpim");
+	in.body = LIT("NS: imdn <urn:ietf:params:imdn>\r\n\r\n"
+				  "Content-Type: application/x\r\n"
+				  "Content-Disposition: notification\r\n\r\nx");
+	ck_assert_int_eq(accept(), 1);
+	ck_assert_uint_eq(pt.msg.flags, CPM_MSG_F_IMDN);
+}
+END_TEST
+
+/* on: the parameter; id taken by another message; asked for; job */
+static const struct
+{
+	bool on;
+	bool conflict;
+	const char *ask;
+	unsigned jobs;
+} tells[] = {
+		{true, false, "display, processing", CPM_JOB_STORED},
+		{true, true, "processing", CPM_JOB_STORED},
+		{true, false, "negative-delivery", 0},
+		{false, false, "processing", 0},
+};
+
+START_TEST(stored_is_told)
+{
+	char body[512];
+
+	accept_new();
+	ac.imdn = tells[_i].on;
+	in.originator = LIT("sip:alice@example.org");
+	in.content_type = LIT("message/cpim");
+	(void)snprintf(body, sizeof(body),
+			"NS: imdn <urn:ietf:params:imdn>\r\nimdn.Message-ID: 1\r\n"
+			"imdn.Disposition-Notification: %s\r\n\r\n"
+			"Content-Type: text/plain\r\n\r\nx",
+			tells[_i].ask);
+	in.body = cpm_pl_str(body);
+	if(tells[_i].conflict) {
+		pt.res[0].status = CPM_PUT_CONFLICT;
+	}
+	ck_assert_int_eq(accept(), 1);
+	ck_assert_uint_eq(pt.calls, tells[_i].conflict ? 2 : 1);
+	ck_assert_uint_eq(pt.put.jobs, tells[_i].jobs);
+}
+END_TEST
+
 static struct cpm_pl derived(
 		const char *call_id, const char *cseq, const char *from_tag)
 {
@@ -2505,6 +2572,7 @@ int main(void)
 			random_life, 20);
 
 	fu_case(s, "a message is accepted as it came", accepted);
+	fu_case(s, "headers that no delivery has are put aside", put_aside);
 	fu_case(s, "200 is called OK", accepted_200);
 	fu_table(s, "each answer of the store has its outcome", store_says, 7);
 	fu_table(
@@ -2519,6 +2587,9 @@ int main(void)
 	fu_table(s, "an id that cannot be used is replaced", cpim_id_unusable, 5);
 	fu_case(s, "an encoded body is not looked into", cpim_encoded);
 	fu_table(s, "a disposition notification is known as one", imdn, 2);
+	fu_case(s, "also by its disposition", imdn_by_disposition);
+	fu_table(s, "a sender that asks for it is to be told", stored_is_told,
+			FU_N(tells));
 	fu_case(s, "a derived id tells requests apart, and not retransmissions",
 			id_derived);
 	fu_table(s, "an id that is taken is told apart, at any length", id_conflict,

@@ -64,6 +64,7 @@ static void same(const struct cpm_msg *a, const struct cpm_msg *b)
 	ck_pl_same(a->conversation_id, b->conversation_id);
 	ck_pl_same(a->contribution_id, b->contribution_id);
 	ck_pl_same(a->headers, b->headers);
+	ck_pl_same(a->aside, b->aside);
 	ck_pl_same(a->body, b->body);
 	ck_assert_uint_eq(a->received_ms, b->received_ms);
 	ck_assert_uint_eq(a->expires_ms, b->expires_ms);
@@ -238,7 +239,7 @@ static void build_good(struct build *b)
 
 START_TEST(unknown_tags)
 {
-	static const unsigned char tags[] = {0, 14, 31, 32, 63, 64, 127, 128, 255};
+	static const unsigned char tags[] = {0, 15, 31, 32, 63, 64, 127, 128, 255};
 	struct build b;
 	const char *why;
 
@@ -488,7 +489,7 @@ static struct cpm_pl *text_field(struct cpm_msg *m, int i)
 {
 	struct cpm_pl *all[] = {&m->call_id, &m->from, &m->to, &m->subject,
 			&m->content_type, &m->conversation_id, &m->contribution_id,
-			&m->headers};
+			&m->headers, &m->aside};
 
 	return all[i];
 }
@@ -591,6 +592,21 @@ static const char *const not_kept[] = {"Via", "via", "VIA", "v", "V", "Route",
 		"Reject-Contact", "j", "Request-Disposition", "d", "Referred-By", "b",
 		"Session-Expires", "x", "Min-SE", "Event", "o", "Hide", "Allow-Events",
 		"u", "Feature-Caps", "Max-Breadth", "Via ", " Route"};
+
+START_TEST(is_aside)
+{
+	static const char *const aside[] = {"Accept-Contact", "A", "b",
+			"referred-by ", "j", "Reject-Contact", "Request-Disposition", "d"};
+	static const char *const other[] = {"", "Accept", "Subject", "Contact"};
+
+	for(size_t i = 0; i < FU_N(aside); i++) {
+		ck_assert(cpm_msg_header_aside(cpm_pl_str(aside[i])));
+		ck_assert(!cpm_msg_header_kept(cpm_pl_str(aside[i])));
+	}
+	for(size_t i = 0; i < FU_N(other); i++)
+		ck_assert(!cpm_msg_header_aside(cpm_pl_str(other[i])));
+}
+END_TEST
 
 START_TEST(is_kept)
 {
@@ -822,7 +838,7 @@ static void add_codec_cases(Suite *s)
 	fu_case(s, "an id has its bound and its characters", id_bound);
 	fu_case(s, "an AoR must be there and short", aor_bound);
 	fu_case(s, "flags and dispositions fit a byte", small_numbers_bound);
-	fu_table(s, "each text of the envelope has its bound", text_bound, 8);
+	fu_table(s, "each text of the envelope has its bound", text_bound, 9);
 	fu_case(s, "a body has its bound", body_bound);
 	fu_table(s, "a full writer is told, with the size needed", full_writer,
 			sizeof(FULL_BODY) + 40);
@@ -835,6 +851,7 @@ int main(void)
 	Suite *s = suite_create("cpm_msg");
 
 	add_codec_cases(s);
+	fu_case(s, "headers that say whom it was for are put aside", is_aside);
 	fu_table(s, "a header of the message is kept", is_kept, FU_N(kept));
 	fu_table(s, "a header of hop or transaction is not", is_not_kept,
 			FU_N(not_kept));

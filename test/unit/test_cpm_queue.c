@@ -232,6 +232,10 @@ static const char *const script_names[CPM_SCRIPT_COUNT_] = {
 		[CPM_SCRIPT_PURGE] = "purge",
 		[CPM_SCRIPT_REPORTED] = "reported",
 		[CPM_SCRIPT_JOBS] = "jobs",
+		[CPM_SCRIPT_TAKE] = "take",
+		[CPM_SCRIPT_JOB] = "job",
+		[CPM_SCRIPT_JOB_LEASE] = "job_lease",
+		[CPM_SCRIPT_SUBS] = "subs",
 };
 
 static void ck_script_has(const char *text, const char *file)
@@ -352,6 +356,70 @@ START_TEST(states_unknown)
 }
 END_TEST
 
+/* ---- jobs ---- */
+
+/* The letters are in the names of jobs, in every operator's Redis. */
+START_TEST(job_kinds)
+{
+	static const struct
+	{
+		enum cpm_job_kind kind;
+		char letter;
+		const char *name;
+	} rows[CPM_JOB_KINDS] = {{CPM_JOB_STORE, 's', "store"},
+			{CPM_JOB_INTERWORK, 'i', "interwork"},
+			{CPM_JOB_STORED, 'q', "stored"}, {CPM_JOB_FAILED, 'f', "failed"},
+			{CPM_JOB_PUSH, 'p', "push"}};
+	unsigned all = 0;
+
+	for(size_t i = 0; i < FU_N(rows); i++) {
+		ck_assert_uint_eq((unsigned)rows[i].kind, 1u << i);
+		ck_assert_int_eq(cpm_job_letter(rows[i].kind), rows[i].letter);
+		ck_assert_int_eq(
+				(int)cpm_job_of_letter(rows[i].letter), (int)rows[i].kind);
+		ck_assert_str_eq(cpm_job_kind_name(rows[i].kind), rows[i].name);
+		all |= (unsigned)rows[i].kind;
+	}
+	ck_assert_uint_eq(all, CPM_JOB_ALL);
+}
+END_TEST
+
+START_TEST(job_kinds_unknown)
+{
+	static const unsigned bad[] = {0, 3, 32, 31, 1u << 30};
+	static const char letters[] = "-Sxa \0";
+
+	for(size_t i = 0; i < FU_N(bad); i++) {
+		ck_assert_int_eq(cpm_job_letter((enum cpm_job_kind)bad[i]), '-');
+		ck_assert_str_eq(cpm_job_kind_name((enum cpm_job_kind)bad[i]), "?");
+	}
+	for(size_t i = 0; i < sizeof(letters); i++)
+		ck_assert_int_eq((int)cpm_job_of_letter(letters[i]), CPM_JOB_NONE);
+}
+END_TEST
+
+START_TEST(job_sets)
+{
+	char buf[CPM_JOB_KINDS];
+
+	ck_pl_eq(cpm_job_letters(0, buf), "-");
+	ck_pl_eq(cpm_job_letters(CPM_JOB_PUSH, buf), "p");
+	ck_pl_eq(cpm_job_letters(CPM_JOB_STORED | CPM_JOB_STORE, buf), "sq");
+	ck_pl_eq(cpm_job_letters(CPM_JOB_ALL, buf), "siqfp");
+	ck_pl_eq(cpm_job_letters(1u << CPM_JOB_KINDS, buf), "-");
+	ck_pl_eq(cpm_job_letters(~0u, buf), "siqfp");
+}
+END_TEST
+
+START_TEST(job_states)
+{
+	ck_assert_str_eq(cpm_job_state_name(CPM_JOB_WAITING), "waiting");
+	ck_assert_str_eq(cpm_job_state_name(CPM_JOB_LEASED), "leased");
+	ck_assert_str_eq(cpm_job_state_name(CPM_JOB_DEAD), "dead");
+	ck_assert_str_eq(cpm_job_state_name((enum cpm_job_state)9), "?");
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("cpm_queue");
@@ -374,5 +442,9 @@ int main(void)
 	fu_case(s, "states have names and names have states", states);
 	fu_case(s, "what is no state has no name, and no such name a state",
 			states_unknown);
+	fu_case(s, "kinds of jobs are bits with a letter and a name", job_kinds);
+	fu_case(s, "what is no kind of job has neither", job_kinds_unknown);
+	fu_case(s, "a set of kinds is its letters, in one order", job_sets);
+	fu_case(s, "states of jobs have names", job_states);
 	return fu_run(s);
 }

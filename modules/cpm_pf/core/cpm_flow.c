@@ -9,6 +9,7 @@
 #include "cpm_flow.h"
 
 #include "cpm_cpim.h"
+#include "cpm_imdn.h"
 #include "cpm_time.h"
 #include "cpm_wr.h"
 
@@ -208,7 +209,8 @@ static const struct answer *message_check(const struct cpm_accept_conf *conf,
 			&& cpm_cpim_parse(in->body, &cpim, NULL) != CPM_OK) {
 		return &ans_cpim;
 	}
-	if(cpim.is_imdn || cpm_ctype_is(in->content_type, "message/imdn+xml")) {
+	if(cpm_imdn_is_one(&cpim)
+			|| cpm_ctype_is(in->content_type, "message/imdn+xml")) {
 		m->flags |= CPM_MSG_F_IMDN;
 	}
 	if(cpm_privacy_withholds(in->privacy)) {
@@ -219,6 +221,9 @@ static const struct answer *message_check(const struct cpm_accept_conf *conf,
 	}
 	if(in->large) {
 		m->flags |= CPM_MSG_F_LARGE;
+	}
+	if(in->trusted_peer && in->aside.n > 0) {
+		m->flags |= CPM_MSG_F_REFERRED;
 	}
 	m->originator = in->originator;
 	m->inner_type = cpim.content_type.n <= CPM_MSG_INNER_TYPE_MAX
@@ -249,9 +254,10 @@ size_t cpm_accept_scratch(const struct cpm_accept_in *in)
 {
 	/* more than the sum of what is stored: the listed headers twice, the
 	 * fields' heads, our id, address and Call-ID */
-	return in->headers.n + in->body.n + in->from.n + in->to.n + in->subject.n
-		   + in->content_type.n + in->conversation_id.n + in->contribution_id.n
-		   + in->originator.n + CPM_MSG_INNER_TYPE_MAX + 2048;
+	return in->headers.n + in->aside.n + in->body.n + in->from.n + in->to.n
+		   + in->subject.n + in->content_type.n + in->conversation_id.n
+		   + in->contribution_id.n + in->originator.n + CPM_MSG_INNER_TYPE_MAX
+		   + 2048;
 }
 
 static int put_try(const struct cpm_accept_ports *ports,
@@ -284,6 +290,9 @@ static int put_try(const struct cpm_accept_ports *ports,
 	put.sender = conf->queue_max_per_sender > 0 ? m->originator : CPM_PL_NULL;
 	put.check_in_ms = conf->check_in_ms;
 	put.deferred = deferred;
+	if(conf->imdn && cpm_imdn_due(m, CPM_IMDN_STORED)) {
+		put.jobs |= CPM_JOB_STORED;
+	}
 	rc = ports->queue_put(ports->ctx, &put, res);
 	if(rc != CPM_OK) {
 		*bad_r = rc == CPM_EDOWN	 ? &ans_down
@@ -317,6 +326,7 @@ int cpm_flow_accept(const struct cpm_accept_ports *ports,
 	m.conversation_id = in->conversation_id;
 	m.contribution_id = in->contribution_id;
 	m.headers = in->headers;
+	m.aside = in->aside;
 	m.body = in->body;
 	m.body_len = in->body.n;
 	m.received_ms = now_ms;

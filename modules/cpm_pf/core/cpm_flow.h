@@ -42,6 +42,7 @@ struct cpm_accept_conf
 	uint64_t max_expires_s;
 	uint64_t check_in_ms;
 	unsigned queued_code;
+	bool imdn; /* tell senders that ask for it that their message is queued */
 	struct cpm_pl call_id_host;	  /* right side of the Call-IDs that we make */
 	const struct cpm_pl *domains; /* home domains, lower case */
 	size_t domain_count;		  /* 0: every domain is ours */
@@ -67,8 +68,10 @@ struct cpm_accept_in
 	struct cpm_pl originator; /* canonical AoR; may be empty */
 	bool anonymous;
 	bool large;			   /* large mode */
+	bool trusted_peer;	   /* its Referred-By names the sender */
 	bool deferred;		   /* the recipient wants it later, or to be asked */
 	struct cpm_pl headers; /* the lines to keep */
+	struct cpm_pl aside;   /* the lines to put aside */
 	struct cpm_pl body;
 };
 

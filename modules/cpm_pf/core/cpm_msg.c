@@ -42,6 +42,7 @@ enum tag
 	TAG_DISPO = 11, /* one byte */
 	TAG_ORIGINATOR = 12,
 	TAG_INNER_TYPE = 13,
+	TAG_ASIDE = 14,
 	TAG_END_,
 };
 
@@ -70,6 +71,7 @@ static const struct field fields[] = {
 		FIELD(TAG_HEADERS, headers, CPM_MSG_HEADERS_MAX),
 		FIELD(TAG_ORIGINATOR, originator, CPM_AOR_MAX),
 		FIELD(TAG_INNER_TYPE, inner_type, CPM_MSG_HEADERS_MAX),
+		FIELD(TAG_ASIDE, aside, CPM_MSG_HEADERS_MAX),
 };
 
 #define FIELDS_N (sizeof(fields) / sizeof(fields[0]))
@@ -311,6 +313,18 @@ static const char *const not_kept[] = {
 		/* whom to reach: the delivery chooses its client itself */
 		"Accept-Contact", "a", "Hide", "Referred-By", "b", "Reject-Contact",
 		"j", "Request-Disposition", "d"};
+
+bool cpm_msg_header_aside(struct cpm_pl name)
+{
+	static const char *const names[] = {"Accept-Contact", "a", "Referred-By",
+			"b", "Reject-Contact", "j", "Request-Disposition", "d"};
+
+	name = cpm_pl_trim(name);
+	for(size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if(cpm_pl_ieq(name, cpm_pl_str(names[i])))
+			return true;
+	return false;
+}
 
 bool cpm_msg_header_kept(struct cpm_pl name)
 {

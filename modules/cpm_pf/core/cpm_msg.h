@@ -52,6 +52,8 @@ enum cpm_msg_flag
 							   trust domain only (RFC 3325, 7) */
 	CPM_MSG_F_ANONYMOUS = 16, /* Privacy or From hides who sent it */
 	CPM_MSG_F_LARGE = 32,	  /* large mode, else pager mode */
+	CPM_MSG_F_REFERRED = 64,  /* Referred-By came from a trusted peer: it
+							   * names the sender */
 };
 
 struct cpm_msg
@@ -76,6 +78,9 @@ struct cpm_msg
 	/* header lines as received, each with its CRLF, in their order, less
 	 * those of the hop and of the transaction: see cpm_msg_header_kept */
 	struct cpm_pl headers;
+	/* header lines of the same form that no delivery has, but a stored object
+	 * and an interworked request: see cpm_msg_header_aside */
+	struct cpm_pl aside;
 	struct cpm_pl body;
 
 	uint64_t received_ms;
@@ -111,6 +116,11 @@ bool cpm_msg_id_ok(struct cpm_pl id);
  * stored and delivered as it came) rather than to the hop or transaction.
  * name without case; compact forms are known. */
 bool cpm_msg_header_kept(struct cpm_pl name);
+
+/* Whether a header that is not kept says whom the sender meant to reach, and
+ * for whom it spoke: Accept-Contact, Reject-Contact, Referred-By,
+ * Request-Disposition. It is put aside. Compact forms are known. */
+bool cpm_msg_header_aside(struct cpm_pl name);
 
 /* Identity of what was sent: hash of sender, content type and body. */
 uint64_t cpm_msg_fingerprint(const struct cpm_msg *m);

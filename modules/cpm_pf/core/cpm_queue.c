@@ -31,6 +31,11 @@ static const struct
 		[CPM_SCRIPT_PURGE] = {"purge", cpm_lua_purge},
 		[CPM_SCRIPT_REPORTED] = {"reported", cpm_lua_reported},
 		[CPM_SCRIPT_JOBS] = {"jobs", cpm_lua_jobs},
+		[CPM_SCRIPT_TAKE] = {"take", cpm_lua_take},
+		[CPM_SCRIPT_JOB] = {"job", cpm_lua_job},
+		[CPM_SCRIPT_JOB_LEASE] = {"job_lease", cpm_lua_job_lease},
+		[CPM_SCRIPT_SUBS] = {"subs", cpm_lua_subs},
+		[CPM_SCRIPT_FLUSH] = {"flush", cpm_lua_flush},
 };
 
 const char *cpm_script_name(enum cpm_script s)
@@ -153,9 +158,79 @@ const char *cpm_state_name(enum cpm_state s)
 	return "?";
 }
 
+/* The letters are in every operator's Redis: they stay as they are. */
+static const struct
+{
+	enum cpm_job_kind kind;
+	char letter;
+	const char *name;
+} job_kinds[CPM_JOB_KINDS] = {
+		{CPM_JOB_STORE, 's', "store"},
+		{CPM_JOB_INTERWORK, 'i', "interwork"},
+		{CPM_JOB_STORED, 'q', "stored"},
+		{CPM_JOB_FAILED, 'f', "failed"},
+		{CPM_JOB_PUSH, 'p', "push"},
+};
+
 const char *cpm_job_kind_name(enum cpm_job_kind kind)
 {
-	return kind == CPM_JOB_STORE ? "store" : "?";
+	size_t i;
+
+	for(i = 0; i < CPM_JOB_KINDS; i++) {
+		if(job_kinds[i].kind == kind) {
+			return job_kinds[i].name;
+		}
+	}
+	return "?";
+}
+
+char cpm_job_letter(enum cpm_job_kind kind)
+{
+	size_t i;
+
+	for(i = 0; i < CPM_JOB_KINDS; i++) {
+		if(job_kinds[i].kind == kind) {
+			return job_kinds[i].letter;
+		}
+	}
+	return '-';
+}
+
+enum cpm_job_kind cpm_job_of_letter(char letter)
+{
+	size_t i;
+
+	for(i = 0; i < CPM_JOB_KINDS; i++) {
+		if(job_kinds[i].letter == letter) {
+			return job_kinds[i].kind;
+		}
+	}
+	return CPM_JOB_NONE;
+}
+
+struct cpm_pl cpm_job_letters(unsigned kinds, char *buf)
+{
+	size_t i, n = 0;
+
+	for(i = 0; i < CPM_JOB_KINDS; i++) {
+		if((kinds & (unsigned)job_kinds[i].kind) != 0) {
+			buf[n++] = job_kinds[i].letter;
+		}
+	}
+	return n > 0 ? cpm_pl(buf, n) : CPM_PL_LIT("-");
+}
+
+const char *cpm_job_state_name(enum cpm_job_state s)
+{
+	switch(s) {
+		case CPM_JOB_WAITING:
+			return "waiting";
+		case CPM_JOB_LEASED:
+			return "leased";
+		case CPM_JOB_DEAD:
+			return "dead";
+	}
+	return "?";
 }
 
 int cpm_state_parse(struct cpm_pl name, enum cpm_state *s_r)
@@ -169,4 +244,18 @@ int cpm_state_parse(struct cpm_pl name, enum cpm_state *s_r)
 		}
 	}
 	return CPM_EPROTO;
+}
+
+int cpm_flush_parse(struct cpm_pl word, enum cpm_flush *flush_r)
+{
+	if(word.n == 0 || cpm_pl_eq(word, CPM_PL_LIT("auto"))) {
+		*flush_r = CPM_FLUSH_AUTO;
+	} else if(cpm_pl_eq(word, CPM_PL_LIT("push"))) {
+		*flush_r = CPM_FLUSH_PUSH;
+	} else if(cpm_pl_eq(word, CPM_PL_LIT("notify"))) {
+		*flush_r = CPM_FLUSH_NOTIFY;
+	} else {
+		return CPM_EPROTO;
+	}
+	return CPM_OK;
 }

@@ -39,14 +39,23 @@
  *   <prefix>:{k}:expired       LIST  "<aor>\n<why>\n<id>\n<blob>" taken out, to
  *                                    be reported
  *   <prefix>:{k}:sum           HASH  n, b: messages and bytes of the shard;
- *                                    rt, ru: who reports the expired, till when
- *   <prefix>:{k}:jobs          ZSET  "<kind> <aor> <id>" by when it is due
+ *                                    rt, ru: who reports the expired, till when;
+ *                                    f<aor>: a flush, see lua/flush.lua
+ *   <prefix>:{k}:jobs          ZSET  "<kind> <aor> <id>" by when it is due:
+ *                                    of a leased one, when its lease ends; of
+ *                                    a dead one, the year 9999
  *   <prefix>:{k}:job           HASH  the same -> "<attempts> <token> <error>",
- *                                    a line feed, and the blob
+ *                                    a line feed, and the blob; token -: not
+ *                                    leased, !: dead, +<token>: leased, and
+ *                                    it got another blob meanwhile
+ *                                    " n<node>" the boot of that node that
+ *                                    holds leases, " c<kinds>" where a long
+ *                                    search for such jobs goes on
  *
- * State S: Q queued, L leased, H held, D dead. A lease whose deadline passed
- * reads as Q. Times are ms of Redis' own clock, the one clock that all nodes
- * share, but expires_ms, which is the sender's.
+ * State S: Q queued, L leased, H held, D dead; q, h, d: taken by its user's own
+ * retrieval, and Q, H, D again when that ends. A lease whose deadline passed
+ * reads as what it was before. Times are ms of Redis' own clock, the one clock
+ * that all nodes share, but expires_ms, which is the sender's.
  */
 
 #ifndef CPM_QUEUE_H
@@ -78,6 +87,11 @@ enum cpm_script
 	CPM_SCRIPT_PURGE,
 	CPM_SCRIPT_REPORTED,
 	CPM_SCRIPT_JOBS,
+	CPM_SCRIPT_TAKE,
+	CPM_SCRIPT_JOB,
+	CPM_SCRIPT_JOB_LEASE,
+	CPM_SCRIPT_SUBS, /* cpm_subs.h */
+	CPM_SCRIPT_FLUSH,
 	CPM_SCRIPT_COUNT_
 };
 
@@ -150,6 +164,7 @@ struct cpm_put
 	bool drop_oldest;		 /* when full, the oldest make room */
 	uint64_t check_in_ms; /* look at this queue again then, whatever happens */
 	bool deferred; /* not for the clients of now: for the next that registers */
+	unsigned jobs; /* set of enum cpm_job_kind: left with it, if it is QUEUED */
 };
 
 struct cpm_put_result
@@ -246,7 +261,55 @@ struct cpm_settle
 	struct cpm_pl error;			/* stable words, e.g. "486" */
 	uint64_t retry_in_ms;
 	uint64_t dedup_ms; /* DELIVERED: know retransmissions for so long */
+	unsigned jobs;	   /* DEAD: set of enum cpm_job_kind that are left */
 };
+
+/* ------------------------------------------------------------ take */
+
+/* What a user's own retrieval leases: messages by id, or all behind a seq,
+ * whatever their state; with neither only the delivery lock. */
+struct cpm_take
+{
+	struct cpm_pl aor;
+	struct cpm_pl token; /* as of a lease */
+	uint64_t lease_ms;
+	const struct cpm_pl *ids;
+	size_t count; /* of ids, at most CPM_LEASE_MAX */
+	bool all;
+	uint64_t after;		 /* all: only what came after this seq */
+	size_t max_messages; /* all: 1..CPM_LEASE_MAX; ids: 0: as many as ids */
+	uint64_t max_bytes;	 /* of blobs; the first counts whatever its size */
+};
+
+enum cpm_taken_what
+{
+	CPM_TAKEN_OK,	 /* leased: msg is filled */
+	CPM_TAKEN_GONE,	 /* there is none; or it has expired, or cannot be read */
+	CPM_TAKEN_BUSY,	 /* on its way to a client */
+	CPM_TAKEN_LATER, /* not leased: over max_messages or max_bytes */
+};
+
+struct cpm_taken
+{
+	enum cpm_taken_what what;
+	uint64_t seq;		/* 0: unknown */
+	unsigned attempt;	/* this one would be; a retrieval is not counted */
+	struct cpm_msg msg; /* borrowed from the store's reply */
+};
+
+/* ----------------------------------------------------------- flush */
+
+/* How a user's queue is to be emptied that somebody asked to be flushed. */
+enum cpm_flush
+{
+	CPM_FLUSH_NONE = 0,		/* nobody asked */
+	CPM_FLUSH_AUTO = 'a',	/* by the user's queue_mode */
+	CPM_FLUSH_PUSH = 'p',	/* deliver, whatever it is */
+	CPM_FLUSH_NOTIFY = 'n', /* notify, whatever it is */
+};
+
+/* "auto", "push", "notify"; empty is auto. CPM_EPROTO: none of them. */
+int cpm_flush_parse(struct cpm_pl word, enum cpm_flush *flush_r);
 
 /* ------------------------------------------------------------ read */
 
@@ -265,26 +328,68 @@ enum cpm_left_why
 	CPM_LEFT_OVERFLOW = 'o', /* it made room for a newer one */
 };
 
-/* What outlives a message: a job of another server's. */
+/* ------------------------------------------------------------ jobs */
+
+/* What outlives a message, or goes beside it: something that another server is
+ * to be told. Single bits, so that a set of kinds is their OR. */
 enum cpm_job_kind
 {
-	CPM_JOB_NONE = '-',
-	CPM_JOB_STORE = 's', /* into the Message Storage Server */
+	CPM_JOB_NONE = 0,
+	CPM_JOB_STORE = 1,	   /* s: into the Message Storage Server */
+	CPM_JOB_INTERWORK = 2, /* i: to the interworking function */
+	CPM_JOB_STORED = 4,	   /* q: tell the sender that it is <stored/> */
+	CPM_JOB_FAILED = 8,	   /* f: tell the sender that it <failed/> */
+	CPM_JOB_PUSH = 16,	   /* p: to the Push Enabler; of a user: id is "-" */
+};
+
+#define CPM_JOB_KINDS 5
+#define CPM_JOB_ALL ((1u << CPM_JOB_KINDS) - 1)
+
+/* The id of a job that is of a user and of no message. */
+#define CPM_JOB_OF_USER "-"
+
+enum cpm_job_state
+{
+	CPM_JOB_WAITING, /* until due_ms */
+	CPM_JOB_LEASED,	 /* somebody does it, until due_ms at the latest */
+	CPM_JOB_DEAD,	 /* given up: stays to be seen, and to be queued again */
 };
 
 struct cpm_job
 {
 	enum cpm_job_kind kind;
+	enum cpm_job_state state;
 	struct cpm_pl name; /* "<aor> <id>" */
 	struct cpm_pl aor;
 	struct cpm_pl id;
-	uint64_t due_ms;
+	uint64_t due_ms; /* of a dead one far away: good for a cursor only */
 	unsigned attempts;
 	struct cpm_pl last_error; /* empty: none */
+	struct cpm_pl blob;		  /* empty where jobs are listed */
 };
 
-/* "store"; "?" for what is none. */
+/* What became of a leased job. */
+enum cpm_job_how
+{
+	CPM_JOB_DONE,	 /* removed */
+	CPM_JOB_RETRY,	 /* due again in retry_in_ms */
+	CPM_JOB_GIVE_UP, /* dead, with its error */
+};
+
+/* "store", "interwork", "stored", "failed", "push"; "?" for what is none. */
 const char *cpm_job_kind_name(enum cpm_job_kind kind);
+
+/* In names of jobs; '-' for what is none, and CPM_JOB_NONE back. */
+char cpm_job_letter(enum cpm_job_kind kind);
+enum cpm_job_kind cpm_job_of_letter(char letter);
+
+/* The letters of a set, or "-" for an empty one. buf: CPM_JOB_KINDS bytes. */
+struct cpm_pl cpm_job_letters(unsigned kinds, char *buf);
+
+/* "waiting", "leased", "dead". */
+const char *cpm_job_state_name(enum cpm_job_state s);
+
+/* ------------------------------------------------------- in words */
 
 /* "queued", "leased", "held", "dead"; and back (CPM_EPROTO). */
 const char *cpm_state_name(enum cpm_state s);

@@ -55,7 +55,28 @@
 	X(msrp_refused, 'C', "MSRP connections and requests that were refused")  \
 	X(msrp_messages, 'C', "Messages that MSRP peers have taken")             \
 	X(delivered_msrp, 'C', "Queued messages delivered in MSRP sessions")     \
-	X(sessions, 'C', "Sessions in which queued messages were brought")
+	X(sessions, 'C', "Sessions in which queued messages were brought")       \
+	X(pulls, 'C', "Sessions in which clients fetched queued messages")       \
+	X(pulls_refused, 'C', "Fetching sessions that were refused")             \
+	X(retrieved, 'C', "Queued messages fetched by their users")              \
+	X(discarded, 'C', "Queued messages removed by their users")              \
+	X(held, 'C', "Queued messages kept back by their users")                 \
+	X(imdn_sent, 'C', "Disposition notifications queued or sent")            \
+	X(interworked, 'C', "Queued messages handed to the ISF")                 \
+	X(interwork_failed, 'C', "Requests to the ISF that failed")              \
+	X(notified, 'C', "NOTIFY requests that clients have taken")              \
+	X(notify_failed, 'C', "NOTIFY requests that failed, or were refused")    \
+	X(subscribed, 'C', "SUBSCRIBE requests that were taken")                 \
+	X(stored, 'C', "Messages put into the Message Storage Server")           \
+	X(store_retries, 'C', "Deposits that failed, to be tried again")         \
+	X(store_dead, 'C', "Deposits that were given up")                        \
+	X(record_failures, 'C',                                                  \
+			"Messages delivered without a record that was asked for")        \
+	X(jobs_done, 'C', "Jobs that couriers have done")                        \
+	X(jobs_retried, 'C', "Jobs of couriers that failed, to be tried again")  \
+	X(jobs_dead, 'C', "Jobs that couriers gave up")                          \
+	X(pushed, 'C', "Pushes that the push gateway has taken")                 \
+	X(push_failed, 'C', "Pushes that failed, or were refused")
 
 enum cpm_stat
 {

@@ -44,6 +44,16 @@ void ioq_arg_word(struct ioq_args *a, struct cpm_pl v)
 	ioq_arg_pl(a, v.n > 0 ? v : CPM_PL_LIT("-"));
 }
 
+void ioq_arg_jobs(struct ioq_args *a, unsigned kinds)
+{
+	_Static_assert(CPM_JOB_KINDS <= sizeof(a->digits[0]), "letters fit");
+
+	if(a->n < IOQ_ARGS_MAX) {
+		/* by value: the arguments outlive this call */
+		ioq_arg_pl(a, cpm_job_letters(kinds, a->digits[a->n]));
+	}
+}
+
 /* ------------------------------------------------------ replies, checked */
 
 struct cpm_pl ioq_rep_pl(const redisReply *r)
@@ -89,8 +99,7 @@ int ioq_bad_reply(struct io_queue *q)
 	return CPM_EPROTO;
 }
 
-/* Nothing was asked of the store. */
-static int out_of_bounds(struct io_queue *q)
+int ioq_out_of_bounds(struct io_queue *q)
 {
 	ioq_begin(q);
 	q->error = "a count over its bound";
@@ -187,11 +196,9 @@ int io_queue_survey(struct io_queue *q, struct io_redis_server *servers,
 	return io_redis_survey(q->redis, servers, cap, n_r);
 }
 
-int ioq_gather(struct io_queue *q, size_t n)
+int ioq_places(struct io_queue *q, size_t n)
 {
 	redisReply *all;
-	size_t i;
-	int rc;
 
 	ioq_begin(q);
 	all = calloc(1, sizeof(*all));
@@ -205,16 +212,23 @@ int ioq_gather(struct io_queue *q, size_t n)
 		q->error = "no memory";
 		return CPM_ENOMEM;
 	}
+	all->elements = n;
 	q->reply = all;
-	for(i = 0; i < n; i++) {
-		rc = io_redis_get(q->redis, &all->element[i]);
+	return CPM_OK;
+}
+
+int ioq_gather(struct io_queue *q, size_t n)
+{
+	size_t i;
+	int rc = ioq_places(q, n);
+
+	for(i = 0; rc == CPM_OK && i < n; i++) {
+		rc = io_redis_get(q->redis, &q->reply->element[i]);
 		if(rc != CPM_OK) {
 			io_redis_reply_free(&q->reply);
-			return rc;
 		}
-		all->elements = i + 1;
 	}
-	return CPM_OK;
+	return rc;
 }
 
 /* ---------------------------------------------------------------- write */
@@ -257,6 +271,7 @@ int io_queue_put(struct io_queue *q, const struct cpm_put *put,
 	ioq_arg_pl(&a, cpm_queue_sender_tag(put->sender, tag));
 	ioq_arg_u64(&a, put->max_per_sender);
 	ioq_arg_u64(&a, put->drop_oldest ? 1 : 0);
+	ioq_arg_jobs(&a, put->jobs);
 	ioq_begin(q);
 	rc = io_redis_eval_durable(
 			q->redis, CPM_SCRIPT_PUT, k.key, k.count, a.v, a.n, &q->reply);
@@ -330,7 +345,7 @@ int io_queue_lease_many(struct io_queue *q, const struct cpm_lease_ask *ask,
 	int rc;
 
 	if(ask->max_messages == 0 || ask->max_messages > CPM_LEASE_MAX) {
-		return out_of_bounds(q);
+		return ioq_out_of_bounds(q);
 	}
 	rc = ioq_keys_of(q, &k, ask->aor, CPM_PL_NULL);
 	if(rc != CPM_OK) {
@@ -380,6 +395,99 @@ int io_queue_lease(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
 	return io_queue_lease_many(q, &ask, lease_r, &count);
 }
 
+/* {what, seq, attempt, blob} from element i on */
+static bool taken_of(const redisReply *r, size_t i, struct cpm_taken *taken)
+{
+	static const struct
+	{
+		const char *word;
+		enum cpm_taken_what what;
+	} whats[] = {
+			{"ok", CPM_TAKEN_OK},
+			{"gone", CPM_TAKEN_GONE},
+			{"busy", CPM_TAKEN_BUSY},
+			{"later", CPM_TAKEN_LATER},
+	};
+	uint64_t attempt;
+	size_t w = 0;
+
+	memset(taken, 0, sizeof(*taken));
+	while(w < sizeof(whats) / sizeof(whats[0])
+			&& !ioq_rep_is(ioq_rep_at(r, i), whats[w].word)) {
+		w++;
+	}
+	if(w == sizeof(whats) / sizeof(whats[0])
+			|| !ioq_rep_u64(ioq_rep_at(r, i + 1), &taken->seq)
+			|| !ioq_rep_u64(ioq_rep_at(r, i + 2), &attempt)) {
+		return false;
+	}
+	taken->what = whats[w].what;
+	taken->attempt = attempt < 1000000 ? (unsigned)attempt : 1000000;
+	/* one that cannot be read is of no use to anybody, and those beside it are
+	 * not to wait for it */
+	if(taken->what == CPM_TAKEN_OK
+			&& cpm_msg_decode(
+					   ioq_rep_pl(ioq_rep_at(r, i + 3)), &taken->msg, NULL)
+					   != CPM_OK) {
+		memset(&taken->msg, 0, sizeof(taken->msg));
+		taken->what = CPM_TAKEN_GONE;
+	}
+	return true;
+}
+
+int io_queue_take(struct io_queue *q, const struct cpm_take *ask,
+		struct cpm_taken *taken_r, size_t *count_r, uint64_t *busy_ms_r)
+{
+	size_t ids = ask->all ? 0 : ask->count;
+	size_t max = ask->all ? ask->max_messages : ids;
+	struct cpm_queue_keys k;
+	struct ioq_args a;
+	uint64_t busy_ms;
+	size_t i, n;
+	int rc;
+
+	if(max > CPM_LEASE_MAX || (ask->all && max == 0)) {
+		return ioq_out_of_bounds(q);
+	}
+	rc = ioq_keys_of(q, &k, ask->aor, CPM_PL_NULL);
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	ioq_args_init(&a, q, ask->aor);
+	ioq_arg_pl(&a, ask->token);
+	ioq_arg_u64(&a, ask->lease_ms);
+	ioq_arg_u64(&a, ask->max_messages);
+	ioq_arg_u64(&a, ask->max_bytes);
+	ioq_arg_u64(&a, ask->after);
+	ioq_arg_u64(&a, ask->all ? 1 : 0);
+	for(i = 0; i < ids; i++) {
+		ioq_arg_pl(&a, ask->ids[i]);
+	}
+	rc = ioq_run(q, CPM_SCRIPT_TAKE, &k, &a);
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	if(ioq_rep_is(ioq_rep_at(q->reply, 0), "busy")
+			&& ioq_rep_count(q->reply) == 2
+			&& ioq_rep_u64(ioq_rep_at(q->reply, 1), &busy_ms)) {
+		*busy_ms_r = busy_ms;
+		return CPM_EAGAIN;
+	}
+	n = ioq_rep_count(q->reply);
+	if(n % 4 != 1 || n / 4 > max || (!ask->all && n / 4 != ids)
+			|| !ioq_rep_is(ioq_rep_at(q->reply, 0), "taken")) {
+		return ioq_bad_reply(q);
+	}
+	n /= 4;
+	for(i = 0; i < n; i++) {
+		if(!taken_of(q->reply, 1 + 4 * i, &taken_r[i])) {
+			return ioq_bad_reply(q);
+		}
+	}
+	*count_r = n;
+	return CPM_OK;
+}
+
 int io_queue_extend(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
 		uint64_t lease_ms, const struct cpm_pl *ids, size_t count, bool *lost_r)
 {
@@ -389,7 +497,7 @@ int io_queue_extend(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
 	int rc;
 
 	if(count > CPM_LEASE_MAX) {
-		return out_of_bounds(q);
+		return ioq_out_of_bounds(q);
 	}
 	rc = ioq_keys_of(q, &k, aor, CPM_PL_NULL);
 	if(rc != CPM_OK) {
@@ -476,6 +584,7 @@ static void settle_args(const struct io_queue *q, const struct cpm_settle *s,
 	ioq_arg_pl(a, s->error);
 	/* Redis refuses a life of 0 ms */
 	ioq_arg_u64(a, s->dedup_ms > 0 ? s->dedup_ms : 1);
+	ioq_arg_jobs(a, s->jobs);
 }
 
 static int settled_of(struct io_queue *q, const redisReply *reply)
@@ -591,11 +700,10 @@ int io_queue_turn(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
 }
 
 int io_queue_discard(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
-		uint64_t dedup_ms, enum cpm_job_kind job)
+		uint64_t dedup_ms, unsigned jobs)
 {
 	struct cpm_queue_keys k;
 	struct ioq_args a;
-	char kind = (char)job;
 	int rc;
 
 	if(!cpm_msg_id_ok(id)) {
@@ -609,7 +717,7 @@ int io_queue_discard(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
 	ioq_arg_pl(&a, id);
 	/* Redis refuses a life of 0 ms */
 	ioq_arg_u64(&a, dedup_ms > 0 ? dedup_ms : 1);
-	ioq_arg_pl(&a, cpm_pl(&kind, 1));
+	ioq_arg_jobs(&a, jobs);
 	rc = ioq_run(q, CPM_SCRIPT_DISCARD, &k, &a);
 	return rc == CPM_OK ? done_of(q) : rc;
 }
@@ -623,7 +731,7 @@ int io_queue_purge(struct io_queue *q, struct cpm_pl aor, size_t limit,
 	int rc;
 
 	if(limit == 0) {
-		return out_of_bounds(q);
+		return ioq_out_of_bounds(q);
 	}
 	rc = ioq_keys_of(q, &k, aor, CPM_PL_NULL);
 	if(rc != CPM_OK) {
@@ -645,21 +753,58 @@ int io_queue_purge(struct io_queue *q, struct cpm_pl aor, size_t limit,
 	return CPM_OK;
 }
 
+int io_queue_flush(struct io_queue *q, struct cpm_pl aor, enum cpm_flush mode,
+		struct cpm_pl node)
+{
+	struct cpm_queue_keys k;
+	struct ioq_args a;
+	char letter = (char)mode;
+	uint64_t done;
+	int rc;
+
+	if(node.n > 32) {
+		return ioq_out_of_bounds(q);
+	}
+	rc = ioq_keys_of(q, &k, aor, CPM_PL_NULL);
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	ioq_args_init(&a, q, aor);
+	ioq_arg_pl(&a, cpm_pl(&letter, 1));
+	ioq_arg_word(&a, node);
+	rc = ioq_run(q, CPM_SCRIPT_FLUSH, &k, &a);
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	if(!ioq_rep_u64(q->reply, &done) || done > 2) {
+		return ioq_bad_reply(q);
+	}
+	return done == 1 ? CPM_OK : done == 0 ? CPM_ENOENT : CPM_ELIMIT;
+}
+
 /* ----------------------------------------------------- the sweep */
 
+/* What is the same for all shards. */
+struct claim
+{
+	struct cpm_pl node;
+	uint64_t claim_ms;
+	size_t limit;
+};
+
 static void claim_args(const struct io_queue *q, unsigned shard,
-		uint64_t claim_ms, size_t limit, struct cpm_queue_keys *k,
-		struct ioq_args *a)
+		const struct claim *c, struct cpm_queue_keys *k, struct ioq_args *a)
 {
 	(void)cpm_queue_keys_shard(k, ioq_prefix_of(q), shard);
 	ioq_args_init(a, q, CPM_PL_NULL);
-	ioq_arg_u64(a, limit);
-	ioq_arg_u64(a, claim_ms);
+	ioq_arg_u64(a, c->limit);
+	ioq_arg_u64(a, c->claim_ms);
+	ioq_arg_word(a, c->node);
 }
 
 /* All in one round trip; they are there all or not at all. */
 static int claim_together(struct io_queue *q, const unsigned *shards,
-		size_t shard_count, uint64_t claim_ms, size_t limit)
+		size_t shard_count, const struct claim *c)
 {
 	struct cpm_queue_keys k;
 	struct ioq_args a;
@@ -667,7 +812,7 @@ static int claim_together(struct io_queue *q, const unsigned *shards,
 	int rc;
 
 	for(i = 0; i < shard_count; i++) {
-		claim_args(q, shards[i], claim_ms, limit, &k, &a);
+		claim_args(q, shards[i], c, &k, &a);
 		rc = io_redis_eval_add(
 				q->redis, CPM_SCRIPT_CLAIM, k.key, k.count, a.v, a.n);
 		if(rc != CPM_OK) {
@@ -680,26 +825,19 @@ static int claim_together(struct io_queue *q, const unsigned *shards,
 /* One after the other. CPM_OK: at least one is there; NULL where one is not.
  * A server that is down costs its time once: then its breaker is open. */
 static int claim_singly(struct io_queue *q, const unsigned *shards,
-		size_t shard_count, uint64_t claim_ms, size_t limit)
+		size_t shard_count, const struct claim *c)
 {
 	struct cpm_queue_keys k;
 	struct ioq_args a;
 	size_t i;
 	bool any = false;
-	int rc = ioq_gather(q, 0);
+	int rc = ioq_places(q, shard_count);
 
 	if(rc != CPM_OK) {
 		return rc;
 	}
-	free(q->reply->element);
-	q->reply->element = calloc(shard_count, sizeof(redisReply *));
-	if(q->reply->element == NULL) {
-		q->error = "no memory";
-		return CPM_ENOMEM;
-	}
-	q->reply->elements = shard_count;
 	for(i = 0; i < shard_count; i++) {
-		claim_args(q, shards[i], claim_ms, limit, &k, &a);
+		claim_args(q, shards[i], c, &k, &a);
 		rc = io_redis_eval(q->redis, CPM_SCRIPT_CLAIM, k.key, k.count, a.v, a.n,
 				&q->reply->element[i]);
 		if(rc == CPM_EPROTO) {
@@ -710,29 +848,44 @@ static int claim_singly(struct io_queue *q, const unsigned *shards,
 	return any ? CPM_OK : rc;
 }
 
-int io_queue_claim(struct io_queue *q, const unsigned *shards,
-		size_t shard_count, uint64_t claim_ms, size_t limit,
-		struct cpm_pl *users_r, size_t *count_r, uint64_t *left_r)
+/* "<aor>" or "<aor> <mode>" */
+static struct cpm_claimed claimed_of(struct cpm_pl name)
 {
+	struct cpm_claimed user = {cpm_pl_cut(&name, ' '), CPM_FLUSH_NONE};
+
+	if(name.n == 1) {
+		user.flush = name.p[0] == CPM_FLUSH_PUSH	 ? CPM_FLUSH_PUSH
+					 : name.p[0] == CPM_FLUSH_NOTIFY ? CPM_FLUSH_NOTIFY
+													 : CPM_FLUSH_AUTO;
+	}
+	return user;
+}
+
+int io_queue_claim(struct io_queue *q, struct cpm_pl node,
+		const unsigned *shards, size_t shard_count, uint64_t claim_ms,
+		size_t limit, struct cpm_claimed *users_r, size_t *count_r,
+		uint64_t *left_r)
+{
+	struct claim c = {node, claim_ms, limit};
 	const redisReply *r;
 	size_t i, j;
 	int rc;
 
 	ioq_begin(q);
 	if(limit > IO_QUEUE_PAGE_MAX) {
-		limit = IO_QUEUE_PAGE_MAX;
+		limit = c.limit = IO_QUEUE_PAGE_MAX;
 	}
 	/* before anything is on its way: what is half of a pipeline would be taken
 	 * for the next one's */
 	for(i = 0; i < shard_count; i++) {
-		if(shards[i] >= CPM_QUEUE_SHARDS) {
+		if(shards[i] >= CPM_QUEUE_SHARDS || node.n > 32) {
 			return ioq_bad_reply(q);
 		}
 	}
 	/* on a Cluster one node may be down, or one slot be moving: that is nothing
 	 * to the users of the others, whose claims would be lost with a pipeline */
 	rc = (q->cluster ? claim_singly : claim_together)(
-			q, shards, shard_count, claim_ms, limit);
+			q, shards, shard_count, &c);
 	if(rc != CPM_OK) {
 		return rc;
 	}
@@ -748,7 +901,7 @@ int io_queue_claim(struct io_queue *q, const unsigned *shards,
 			return ioq_bad_reply(q);
 		}
 		for(j = 1; j < ioq_rep_count(r); j++) {
-			users_r[(*count_r)++] = ioq_rep_pl(ioq_rep_at(r, j));
+			users_r[(*count_r)++] = claimed_of(ioq_rep_pl(ioq_rep_at(r, j)));
 		}
 	}
 	return CPM_OK;
@@ -781,7 +934,7 @@ int io_queue_left(struct io_queue *q, unsigned shard, struct cpm_pl token,
 
 	if(limit == 0
 			|| cpm_queue_keys_shard(&k, ioq_prefix_of(q), shard) != CPM_OK) {
-		return out_of_bounds(q);
+		return ioq_out_of_bounds(q);
 	}
 	ioq_args_init(&a, q, CPM_PL_NULL);
 	ioq_arg_pl(&a, token);
@@ -807,11 +960,10 @@ int io_queue_left(struct io_queue *q, unsigned shard, struct cpm_pl token,
 }
 
 int io_queue_left_done(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
-		struct cpm_pl token, enum cpm_job_kind job)
+		struct cpm_pl token, unsigned jobs)
 {
 	struct cpm_queue_keys k;
 	struct ioq_args a;
-	char kind = (char)job;
 	int rc;
 
 	rc = ioq_keys_of(q, &k, aor, CPM_PL_NULL);
@@ -822,7 +974,7 @@ int io_queue_left_done(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
 	ioq_arg_pl(&a, token);
 	ioq_arg_pl(&a, CPM_PL_LIT("done"));
 	ioq_arg_pl(&a, id);
-	ioq_arg_pl(&a, cpm_pl(&kind, 1));
+	ioq_arg_jobs(&a, jobs);
 	rc = ioq_run(q, CPM_SCRIPT_REPORTED, &k, &a);
 	return rc == CPM_OK ? done_of(q) : rc;
 }

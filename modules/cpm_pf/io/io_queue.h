@@ -56,6 +56,20 @@ int io_queue_lease(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
 int io_queue_lease_many(struct io_queue *q, const struct cpm_lease_ask *ask,
 		struct cpm_lease *leases_r, size_t *count_r);
 
+/* A user's own retrieval: takes the delivery lock and, under it, messages
+ * whatever their state. taken_r: with ids, taken_r[i] is of ids[i], and
+ * *count_r = ask->count; with all, array of max_messages, in order; those that
+ * are on their way elsewhere are left out then. *count_r 0 with all: there is
+ * no more. The lock is taken even where nothing is found (io_queue_release
+ * gives it back). The same token again gets the same again.
+ * What is released, settled (but DELIVERED or DEAD), or whose lease ends is
+ * again what it was, in its attempts as well: held, dead, or waiting for the
+ * time and with the error that it had; who releases then says when to look
+ * again (wake_in_ms), for nobody else knows of that time. CPM_EAGAIN: another delivery has the
+ * lock, for *busy_ms_r more. */
+int io_queue_take(struct io_queue *q, const struct cpm_take *ask,
+		struct cpm_taken *taken_r, size_t *count_r, uint64_t *busy_ms_r);
+
 /* Holds up to CPM_LEASE_MAX leases, and the lock, for longer, without reading
  * anything. lost_r[i]: the i-th is not ours any more. */
 int io_queue_extend(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
@@ -88,10 +102,10 @@ int io_queue_release(struct io_queue *q, struct cpm_pl aor, struct cpm_pl token,
 int io_queue_turn(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
 		enum cpm_state to, struct cpm_pl token);
 
-/* Takes one message out, whatever its state; job: and leaves this job in its
- * place, in one step. CPM_ENOENT. */
+/* Takes one message out, whatever its state, and leaves this set of jobs (OR
+ * of enum cpm_job_kind) in its place, in one step. CPM_ENOENT. */
 int io_queue_discard(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
-		uint64_t dedup_ms, enum cpm_job_kind job);
+		uint64_t dedup_ms, unsigned jobs);
 
 /* Takes out a batch of at most limit messages, oldest first. *upto: 0 at the
  * first call, then as it was left, until it is 0 again: what came after the
@@ -99,13 +113,30 @@ int io_queue_discard(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
 int io_queue_purge(struct io_queue *q, struct cpm_pl aor, size_t limit,
 		uint64_t *upto, uint64_t *removed_r);
 
+/* A user whose time to look has come. */
+struct cpm_claimed
+{
+	struct cpm_pl aor;
+	enum cpm_flush flush; /* somebody asked for it; all is due then */
+};
+
 /* Users whose time to look has come, of several shards in one round trip; each
- * is nobody else's for claim_ms. At most limit (<= IO_QUEUE_PAGE_MAX) of each
- * shard: users_r has shard_count * limit elements. left_r[i]: how many
- * messages of the i-th shard wait to be reported (io_queue_left). */
-int io_queue_claim(struct io_queue *q, const unsigned *shards,
-		size_t shard_count, uint64_t claim_ms, size_t limit,
-		struct cpm_pl *users_r, size_t *count_r, uint64_t *left_r);
+ * is nobody else's for claim_ms, but for those that are to be flushed, which
+ * every node gets once. node: 1 to 32 letters and digits. At most limit (<=
+ * IO_QUEUE_PAGE_MAX) of each shard: users_r has shard_count * limit elements.
+ * left_r[i]: how many messages of the i-th shard wait to be reported
+ * (io_queue_left). */
+int io_queue_claim(struct io_queue *q, struct cpm_pl node,
+		const unsigned *shards, size_t shard_count, uint64_t claim_ms,
+		size_t limit, struct cpm_claimed *users_r, size_t *count_r,
+		uint64_t *left_r);
+
+/* What waits of this user is due now, and each node is given the user by its
+ * next claim; but for the one named (may be empty), which looks without. Held
+ * and dead messages stay what they are. CPM_ENOENT: nothing queued;
+ * CPM_ELIMIT: too many flushes at a time, nothing was done. */
+int io_queue_flush(struct io_queue *q, struct cpm_pl aor, enum cpm_flush mode,
+		struct cpm_pl node);
 
 /* A message that left its queue without being delivered. */
 struct cpm_left
@@ -123,10 +154,10 @@ int io_queue_left(struct io_queue *q, unsigned shard, struct cpm_pl token,
 		size_t limit, uint64_t hold_ms, struct cpm_left *left_r,
 		size_t *count_r);
 
-/* The oldest of its shard is reported; job: what is to become of it.
+/* The oldest of its shard is reported; jobs: set of what is to become of it.
  * CPM_ENOENT: it was done already, or another process has them now. */
 int io_queue_left_done(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
-		struct cpm_pl token, enum cpm_job_kind job);
+		struct cpm_pl token, unsigned jobs);
 
 /* CPM_ENOENT: nothing queued for this user. */
 int io_queue_stat(
@@ -151,6 +182,12 @@ int io_queue_stats(struct io_queue *q, const struct cpm_pl *users, size_t count,
 int io_queue_list(struct io_queue *q, struct cpm_pl aor, uint64_t after,
 		size_t limit, char state, struct cpm_queue_item *items_r,
 		size_t *count_r, uint64_t *next_r);
+
+/* The newest first, at most limit, without bodies, and the sums of the whole
+ * queue, in one round trip. CPM_ENOENT: nothing queued. */
+int io_queue_recent(struct io_queue *q, struct cpm_pl aor, size_t limit,
+		struct cpm_queue_item *items_r, size_t *count_r,
+		struct cpm_queue_stat *stat_r);
 
 /* One message, with or without its body. CPM_ENOENT. */
 int io_queue_get(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,

@@ -22,7 +22,7 @@
 #include "io_queue.h"
 
 /* Scripts take aor and now first (core/lua/common.lua). */
-#define IOQ_ARGS_MAX (CPM_LEASE_MAX + 8)
+#define IOQ_ARGS_MAX (CPM_LEASE_MAX + 12)
 
 struct io_queue
 {
@@ -32,7 +32,8 @@ struct io_queue
 	size_t prefix_len;
 	bool cluster;
 	uint64_t now_ms;
-	const char *error; /* of ours; NULL: ask io_redis */
+	const char *error;	/* of ours; NULL: ask io_redis */
+	unsigned jobs_turn; /* io_jobs_lease: which shard comes first */
 };
 
 /* Arguments, by value. */
@@ -50,6 +51,9 @@ void ioq_arg_u64(struct ioq_args *a, uint64_t v);
 /* "-" stands for nothing where a script wants a word. */
 void ioq_arg_word(struct ioq_args *a, struct cpm_pl v);
 
+/* A set of kinds of jobs. */
+void ioq_arg_jobs(struct ioq_args *a, unsigned kinds);
+
 /* Replies, checked: what is not there reads as nothing. */
 struct cpm_pl ioq_rep_pl(const redisReply *r);
 bool ioq_rep_u64(const redisReply *r, uint64_t *v_r);
@@ -65,6 +69,9 @@ void ioq_begin(struct io_queue *q);
 /* An answer of an unknown shape. CPM_EPROTO. */
 int ioq_bad_reply(struct io_queue *q);
 
+/* Nothing was asked of the store. CPM_EPROTO. */
+int ioq_out_of_bounds(struct io_queue *q);
+
 /* CPM_OK; CPM_EPROTO: a bound. */
 int ioq_keys_of(struct io_queue *q, struct cpm_queue_keys *k, struct cpm_pl aor,
 		struct cpm_pl id);
@@ -72,6 +79,13 @@ int ioq_keys_of(struct io_queue *q, struct cpm_queue_keys *k, struct cpm_pl aor,
 /* One script; its reply is q->reply. */
 int ioq_run(struct io_queue *q, enum cpm_script script,
 		const struct cpm_queue_keys *k, const struct ioq_args *a);
+
+/* {name, due, state, "<attempts> <token> <error>"} from element i on; blob is
+ * left empty. false: it cannot be read. */
+bool ioq_job_of(const redisReply *r, size_t i, struct cpm_job *job_r);
+
+/* n empty places for answers, as one array in q->reply. CPM_OK, CPM_ENOMEM. */
+int ioq_places(struct io_queue *q, size_t n);
 
 /* n answers of a pipeline, kept together as one array in q->reply, so that
  * slices of all of them can be lent. CPM_OK, CPM_ENOMEM, or as io_redis_get. */

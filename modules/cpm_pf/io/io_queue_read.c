@@ -8,6 +8,8 @@
 
 #include "io_queue_int.h"
 
+#define STAT_N 8 /* numbers at the head of what stat.lua returns */
+
 static bool stat_of(const redisReply *r, struct cpm_queue_stat *stat_r)
 {
 	struct cpm_queue_stat s;
@@ -265,6 +267,46 @@ int io_queue_list(struct io_queue *q, struct cpm_pl aor, uint64_t after,
 	return CPM_OK;
 }
 
+int io_queue_recent(struct io_queue *q, struct cpm_pl aor, size_t limit,
+		struct cpm_queue_item *items_r, size_t *count_r,
+		struct cpm_queue_stat *stat_r)
+{
+	struct cpm_queue_stat stat;
+	struct cpm_queue_keys k;
+	struct ioq_args a;
+	size_t i, n;
+	int rc;
+
+	rc = ioq_keys_of(q, &k, aor, CPM_PL_NULL);
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	if(limit > IO_QUEUE_PAGE_MAX) {
+		limit = IO_QUEUE_PAGE_MAX;
+	}
+	ioq_args_init(&a, q, aor);
+	ioq_arg_u64(&a, limit);
+	rc = ioq_run(q, CPM_SCRIPT_STAT, &k, &a);
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	n = ioq_rep_count(q->reply);
+	if(n < STAT_N || n - STAT_N > limit || !stat_of(q->reply, &stat)) {
+		return ioq_bad_reply(q);
+	}
+	if(stat.messages == 0) {
+		return CPM_ENOENT;
+	}
+	for(i = STAT_N; i < n; i++) {
+		if(!item_of(ioq_rep_at(q->reply, i), &items_r[i - STAT_N])) {
+			return ioq_bad_reply(q);
+		}
+	}
+	*count_r = n - STAT_N;
+	*stat_r = stat;
+	return CPM_OK;
+}
+
 int io_queue_get(struct io_queue *q, struct cpm_pl aor, struct cpm_pl id,
 		bool body, struct cpm_queue_item *item_r)
 {
@@ -334,25 +376,33 @@ int io_queue_items(struct io_queue *q, const struct cpm_pl *names, size_t count,
 	return rc;
 }
 
-/* "<kind> <aor> <id>", its time, "<attempts> <token> <error>" */
-static bool job_of(struct cpm_pl name, const redisReply *due,
-		struct cpm_pl record, struct cpm_job *job)
+bool ioq_job_of(const redisReply *r, size_t i, struct cpm_job *job_r)
 {
+	struct cpm_pl name = ioq_rep_pl(ioq_rep_at(r, i));
+	struct cpm_pl state = ioq_rep_pl(ioq_rep_at(r, i + 2));
+	struct cpm_pl record = ioq_rep_pl(ioq_rep_at(r, i + 3));
 	struct cpm_pl kind = cpm_pl_cut(&name, ' ');
 	struct cpm_pl attempts = cpm_pl_cut(&record, ' ');
+	struct cpm_job job;
 	uint64_t v;
 
+	memset(&job, 0, sizeof(job));
 	(void)cpm_pl_cut(&record, ' ');
-	if(kind.n != 1 || cpm_pl_u64(attempts, 1000000, &v) != CPM_OK
-			|| !ioq_rep_u64(due, &job->due_ms)) {
+	if(kind.n != 1 || cpm_job_of_letter(kind.p[0]) == CPM_JOB_NONE
+			|| state.n != 1 || cpm_pl_u64(attempts, 1000000, &v) != CPM_OK
+			|| !ioq_rep_u64(ioq_rep_at(r, i + 1), &job.due_ms)) {
 		return false;
 	}
-	job->kind = (enum cpm_job_kind)kind.p[0];
-	job->name = name;
-	job->aor = cpm_pl_cut(&name, ' ');
-	job->id = name;
-	job->attempts = (unsigned)v;
-	job->last_error = record;
+	job.kind = cpm_job_of_letter(kind.p[0]);
+	job.state = state.p[0] == 'L'	? CPM_JOB_LEASED
+				: state.p[0] == 'D' ? CPM_JOB_DEAD
+									: CPM_JOB_WAITING;
+	job.name = name;
+	job.aor = cpm_pl_cut(&name, ' ');
+	job.id = name;
+	job.attempts = (unsigned)v;
+	job.last_error = record;
+	*job_r = job;
 	return true;
 }
 
@@ -396,9 +446,8 @@ int io_queue_jobs(struct io_queue *q, unsigned *shard, uint64_t after_ms,
 	*count_r = 0;
 	for(i = 0; i < n; i++) {
 		r = q->reply->element[i];
-		for(j = 0; j + 2 < ioq_rep_count(r); j += 3) {
-			if(!job_of(ioq_rep_pl(r->element[j]), r->element[j + 1],
-					   ioq_rep_pl(r->element[j + 2]), &jobs_r[*count_r])) {
+		for(j = 0; j + 3 < ioq_rep_count(r); j += 4) {
+			if(!ioq_job_of(r, j, &jobs_r[*count_r])) {
 				continue;
 			}
 			(*count_r)++;

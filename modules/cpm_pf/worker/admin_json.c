@@ -197,7 +197,8 @@ json_t *admin_json_job(const struct cpm_job *job)
 			{"kind", json_string(cpm_job_kind_name(job->kind))},
 			{"user", admin_json_text(job->aor)},
 			{"id", admin_json_text(job->id)},
-			{"due", date_or_null(job->due_ms)},
+			{"state", json_string(cpm_job_state_name(job->state))},
+			{"due", date_or_null(job->state != CPM_JOB_DEAD ? job->due_ms : 0)},
 			{"attempts", number(job->attempts)},
 			{"last_error", text_or_null(job->last_error)},
 	};

@@ -35,7 +35,7 @@ json_t *admin_json_message(const struct cpm_queue_item *item, bool body);
 /* The same with "user", for lists over all users. */
 json_t *admin_json_letter(const struct cpm_queue_item *item);
 
-/* {"kind","user","id","due","attempts","last_error"} */
+/* {"kind","user","id","state","due","attempts","last_error"} */
 json_t *admin_json_job(const struct cpm_job *job);
 
 /* {"items","next"}; takes the reference to items, also on failure. next:

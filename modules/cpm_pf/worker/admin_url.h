@@ -7,7 +7,7 @@
  */
 
 /*
- * admin_url.h - what is percent-encoded or base64 in a request.
+ * admin_url.h - what is written in a request: paths, hosts, base64.
  *
  * runs in:  cpm_pf_worker; pure functions
  *
@@ -17,6 +17,8 @@
 
 #ifndef ADMIN_URL_H
 #define ADMIN_URL_H
+
+#include <stdbool.h>
 
 #include "../core/cpm_base.h"
 #include "../core/cpm_wr.h"
@@ -30,6 +32,24 @@ int admin_url_unescape(
 /* RFC 4648: base64 with padding; base64url without. */
 void admin_base64_put(struct cpm_wr *w, struct cpm_pl in);
 void admin_base64url_put(struct cpm_wr *w, struct cpm_pl in);
+
+/* What the variable segments of a path were, as they came. */
+struct admin_url_vars
+{
+	struct cpm_pl user, id, kind;
+};
+
+/* Compares with a pattern such as "/v1/queues/{user}", segment by segment and
+ * before anything is unescaped: a "%2F" is part of a name and no separator. No
+ * variable segment is empty. */
+bool admin_url_match(
+		const char *pattern, struct cpm_pl path, struct admin_url_vars *vars_r);
+
+/* Host = uri-host [":" port]: a name or address of this very host. */
+bool admin_host_is_loopback(struct cpm_pl host);
+
+/* Whether an Origin header (RFC 6454) is of the site that Host names. */
+bool admin_origin_is(struct cpm_pl origin, struct cpm_pl host);
 
 #define ADMIN_BASE64_LEN(n) (((n) + 2) / 3 * 4)
 

@@ -9,7 +9,7 @@
 /*
  * main.c - cpm_pf_worker: what is not to happen inside Kamailio.
  *
- *     cpm_pf_worker (admin | msrp) (-c FILE | -f FD)
+ *     cpm_pf_worker (admin | msrp | courier) (-c FILE | -f FD)
  *     cpm_pf_worker --version | --help
  *
  * runs in:  a process of its own, started by the module's nursery with -f, or
@@ -39,6 +39,7 @@
 #include "../core/cpm_base.h"
 #include "../core/cpm_stats.h"
 #include "admin.h"
+#include "courier.h"
 #include "msrp.h"
 #include "worker.h"
 #include "worker_conf.h"
@@ -47,7 +48,7 @@
 #define IDENT "cpm_pf_worker"
 
 static const char usage[] =
-		"usage: cpm_pf_worker (admin | msrp) (-c FILE | -f FD)\n"
+		"usage: cpm_pf_worker (admin | msrp | courier) (-c FILE | -f FD)\n"
 		"       cpm_pf_worker --version | --help\n"
 		"\n"
 		"  -c FILE   read the configuration from a file\n"
@@ -63,6 +64,9 @@ static const char usage[] =
 		"  admin_listen              127.0.0.1:8060\n"
 		"  admin_token_file          lines \"read TOKEN\" and \"read-write "
 		"TOKEN\"\n"
+		"  admin_cert, admin_key     PEM files\n"
+		"  admin_tls                 auto; none: tokens may go unencrypted\n"
+		"  admin_rate                500 requests a second of one address\n"
 		"  admin_bodies              0; 1: bodies of messages may be read\n"
 		"  msrp_listen               127.0.0.1:2855, or tls:ADDRESS:PORT; "
 		"repeatable\n"
@@ -78,6 +82,26 @@ static const char usage[] =
 		"  msrp_session_time         3600 s of a session in all\n"
 		"  msrp_chunk_size           2048 bytes\n"
 		"  control_fd                socket of a delivery worker; repeatable\n"
+		"  node                      hexadecimal, of this node alone\n"
+		"  job_retry_intervals       5,30,120,600,3600 s\n"
+		"  job_max_attempts          20\n"
+		"  store_url                 imap://host[:port] or imaps://\n"
+		"  store_folder              Default/{originator}\n"
+		"  store_login               user; service, or a name with {user}\n"
+		"  store_tls                 auto; required, none\n"
+		"  store_ca                  PEM file of a private CA\n"
+		"  store_credentials         file of lines \"user NAME\" and "
+		"\"password WORD\"\n"
+		"  store_timeout             30 s\n"
+		"  push_url                  https://host/path\n"
+		"  push_format               pap, or json\n"
+		"  push_ca                   PEM file\n"
+		"  push_credentials          a file; else CPM_PUSH_CREDENTIALS\n"
+		"  push_timeout              10 s\n"
+		"  push_retry_intervals      60,300,1800,7200,21600 s\n"
+		"  push_max                  10 pushes\n"
+		"  push_data_ttl             2592000 s\n"
+		"  push_source               a SIP URI\n"
 		"  log                       stderr, or syslog\n"
 		"  stats_fd                  descriptor of the module's statistics\n"
 		"  parent_pid                end when this is no more the parent\n";
@@ -96,6 +120,7 @@ static const struct
 } modes[] = {
 		{"admin", run_admin, PROT_READ},
 		{"msrp", msrp_run, PROT_READ | PROT_WRITE},
+		{"courier", courier_run, PROT_READ | PROT_WRITE},
 };
 
 #define MODES (sizeof(modes) / sizeof(modes[0]))

@@ -208,9 +208,179 @@ static int set_control_fd(struct worker_conf *conf, struct cpm_pl v)
 	return CPM_OK;
 }
 
+static int set_node(struct worker_conf *conf, struct cpm_pl v)
+{
+	for(size_t i = 0; i < v.n; i++)
+		if(cpm_hex_value(v.p[i]) < 0)
+			return CPM_EPROTO;
+	return set_text(v, conf->node, 17);
+}
+
+static int set_job_retry(struct worker_conf *conf, struct cpm_pl v)
+{
+	size_t n = 0;
+	int s = 0;
+
+	while(v.p != NULL) {
+		if(n == WORKER_RETRY_MAX
+				|| set_number(cpm_pl_trim(cpm_pl_cut(&v, ',')), 1, 86400, &s)
+						   != CPM_OK)
+			return CPM_EPROTO;
+		conf->job_retry_ms[n++] = (uint64_t)s * 1000;
+	}
+	conf->job_retries = n;
+	return n > 0 ? CPM_OK : CPM_EPROTO;
+}
+
+static int set_job_attempts(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_number(v, 1, 1000, &conf->job_max_attempts);
+}
+
+/* No login in it: it would stand in logs. */
+static int set_store_url(struct worker_conf *conf, struct cpm_pl v)
+{
+	struct cpm_pl host =
+			cpm_pl_starts(v, CPM_PL_LIT("imaps://"))  ? cpm_pl_from(v, 8)
+			: cpm_pl_starts(v, CPM_PL_LIT("imap://")) ? cpm_pl_from(v, 7)
+													  : CPM_PL_NULL;
+
+	for(size_t i = 0; i < host.n; i++)
+		if(host.p[i] <= ' ' || host.p[i] > '~'
+				|| strchr("/@?#;\"\\", host.p[i]) != NULL)
+			return CPM_EPROTO;
+	return host.n == 0 ? CPM_EPROTO
+					   : set_text(v, conf->store_url, sizeof(conf->store_url));
+}
+
+static int set_store_folder(struct worker_conf *conf, struct cpm_pl v)
+{
+	int rc = cpm_object_template_check(v, NULL);
+
+	if(rc != CPM_OK)
+		return rc;
+	return set_text(v, conf->store_folder, sizeof(conf->store_folder));
+}
+
+static int set_store_login(struct worker_conf *conf, struct cpm_pl v)
+{
+	if(!cpm_pl_eq(v, CPM_PL_LIT("service")) && !cpm_pl_eq(v, CPM_PL_LIT("user"))
+			&& !cpm_object_template_has(v, "user"))
+		return CPM_EPROTO;
+	return set_text(v, conf->store_login, sizeof(conf->store_login));
+}
+
+static int set_store_tls(struct worker_conf *conf, struct cpm_pl v)
+{
+	if(!cpm_pl_eq(v, CPM_PL_LIT("auto"))
+			&& !cpm_pl_eq(v, CPM_PL_LIT("required"))
+			&& !cpm_pl_eq(v, CPM_PL_LIT("none")))
+		return CPM_EPROTO;
+	return set_text(v, conf->store_tls, sizeof(conf->store_tls));
+}
+
+static int set_store_ca(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_text(v, conf->store_ca, sizeof(conf->store_ca));
+}
+
+static int set_store_credentials(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_text(
+			v, conf->store_credentials, sizeof(conf->store_credentials));
+}
+
+static int set_store_timeout(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_number(v, 1, 300, &conf->store_timeout);
+}
+
+static int set_push_url(struct worker_conf *conf, struct cpm_pl v)
+{
+	struct cpm_pl host;
+	int rc = cpm_pap_url(v, &host);
+
+	if(rc != CPM_OK)
+		return rc;
+	return set_text(v, conf->push_url, sizeof(conf->push_url));
+}
+
+static int set_push_format(struct worker_conf *conf, struct cpm_pl v)
+{
+	if(cpm_pl_eq(v, CPM_PL_LIT("pap")))
+		conf->push_format = CPM_PAP_XML;
+	else if(cpm_pl_eq(v, CPM_PL_LIT("json")))
+		conf->push_format = CPM_PAP_JSON;
+	else
+		return CPM_EPROTO;
+	return CPM_OK;
+}
+
+static int set_push_ca(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_text(v, conf->push_ca, sizeof(conf->push_ca));
+}
+
+static int set_push_timeout(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_number(v, 1, 300, &conf->push_timeout);
+}
+
+static int set_push_credentials(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_text(v, conf->push_credentials, sizeof(conf->push_credentials));
+}
+
+static int set_push_source(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_text(v, conf->push_source, sizeof(conf->push_source));
+}
+
+static int set_push_retry(struct worker_conf *conf, struct cpm_pl v)
+{
+	return cpm_pap_intervals(v, conf->push_retry_ms, &conf->push_retries);
+}
+
+static int set_push_max(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_number(v, 1, 1000, &conf->push_max);
+}
+
+static int set_push_data_ttl(struct worker_conf *conf, struct cpm_pl v)
+{
+	int s = 0;
+	int rc = set_number(v, 60, 31536000, &s);
+
+	if(rc == CPM_OK)
+		conf->push_data_ttl_ms = (uint64_t)s * 1000;
+	return rc;
+}
+
 static int set_token_file(struct worker_conf *conf, struct cpm_pl v)
 {
 	return set_text(v, conf->token_file, sizeof(conf->token_file));
+}
+
+static int set_admin_cert(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_text(v, conf->admin_cert, sizeof(conf->admin_cert));
+}
+
+static int set_admin_key(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_text(v, conf->admin_key, sizeof(conf->admin_key));
+}
+
+static int set_admin_tls(struct worker_conf *conf, struct cpm_pl v)
+{
+	conf->admin_plain = cpm_pl_eq(v, CPM_PL_LIT("none"));
+	return conf->admin_plain || cpm_pl_eq(v, CPM_PL_LIT("auto")) ? CPM_OK
+																 : CPM_EPROTO;
+}
+
+static int set_admin_rate(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_number(v, 0, 1000000, &conf->admin_rate);
 }
 
 static int set_bodies(struct worker_conf *conf, struct cpm_pl v)
@@ -259,6 +429,10 @@ static const struct
 		{"admin_listen", set_listen,
 				"address:port or [v6 address]:port, no host name"},
 		{"admin_token_file", set_token_file, "the path of a file"},
+		{"admin_cert", set_admin_cert, "the path of a file"},
+		{"admin_key", set_admin_key, "the path of a file"},
+		{"admin_tls", set_admin_tls, "auto or none"},
+		{"admin_rate", set_admin_rate, "a number from 0 to 1000000"},
 		{"admin_bodies", set_bodies, "0 or 1"},
 		{"msrp_listen", set_msrp_listen,
 				"[tls:]address:port or [tls:][v6 address]:port, no host name, "
@@ -278,6 +452,32 @@ static const struct
 		{"control_fd", set_control_fd,
 				"the number of an open descriptor above 2, up to 16 times, "
 				"each once"},
+		{"node", set_node, "1 to 16 hexadecimal digits"},
+		{"job_retry_intervals", set_job_retry,
+				"1 to 16 numbers of seconds from 1 to 86400, with commas"},
+		{"job_max_attempts", set_job_attempts, "a number from 1 to 1000"},
+		{"store_url", set_store_url,
+				"imap://host[:port] or imaps://host[:port], without a login"},
+		{"store_folder", set_store_folder,
+				"levels by /, in which {user}, {originator}, {conversation}, "
+				"{contribution} and {date} may stand"},
+		{"store_login", set_store_login,
+				"user, service, or a login name with {user} in it"},
+		{"store_tls", set_store_tls, "auto, required or none"},
+		{"store_ca", set_store_ca, "the path of a file"},
+		{"store_credentials", set_store_credentials, "the path of a file"},
+		{"store_timeout", set_store_timeout, "seconds, from 1 to 300"},
+		{"push_url", set_push_url,
+				"an http:// or https:// URL with a host, without a login"},
+		{"push_format", set_push_format, "pap or json"},
+		{"push_ca", set_push_ca, "the path of a file"},
+		{"push_timeout", set_push_timeout, "seconds, from 1 to 300"},
+		{"push_credentials", set_push_credentials, "the path of a file"},
+		{"push_source", set_push_source, "a SIP URI"},
+		{"push_retry_intervals", set_push_retry,
+				"1 to 16 numbers of seconds from 1 to 86400, with commas"},
+		{"push_max", set_push_max, "a number from 1 to 1000"},
+		{"push_data_ttl", set_push_data_ttl, "seconds, from 60 to 31536000"},
 		{"log", set_log, "stderr or syslog"},
 		{"stats_fd", set_stats_fd, "the number of an open descriptor above 2"},
 		{"parent_pid", set_parent_pid, "the number of a process"},
@@ -299,6 +499,7 @@ void worker_conf_init(struct worker_conf *conf)
 	conf->redis.cmd_timeout_ms = 250;
 	(void)set_prefix(conf, CPM_PL_LIT("cpm"));
 	(void)set_listen(conf, CPM_PL_LIT("127.0.0.1:8060"));
+	conf->admin_rate = 500;
 	conf->msrp_max_connections = 10000;
 	conf->msrp_max_memory = 256;
 	conf->msrp_max_unbound = 1000;
@@ -308,11 +509,21 @@ void worker_conf_init(struct worker_conf *conf)
 	conf->session_idle_time = 30;
 	conf->msrp_session_time = 3600;
 	conf->msrp_chunk_size = 2048;
+	(void)set_job_retry(conf, CPM_PL_LIT("5,30,120,600,3600"));
+	conf->job_max_attempts = 20;
+	(void)set_store_folder(conf, CPM_PL_LIT("Default/{originator}"));
+	(void)set_store_login(conf, CPM_PL_LIT("user"));
+	(void)set_store_tls(conf, CPM_PL_LIT("auto"));
+	conf->store_timeout = 30;
+	conf->push_timeout = 10;
+	(void)set_push_retry(conf, CPM_PL_LIT("60,300,1800,7200,21600"));
+	conf->push_max = 10;
+	(void)set_push_data_ttl(conf, CPM_PL_LIT("2592000"));
 }
 
 /* Values are not repeated in a message: one of them holds a password. */
 static int parse_line(struct cpm_pl line, unsigned number,
-		struct worker_conf *conf, unsigned *seen, char *why, size_t cap)
+		struct worker_conf *conf, uint64_t *seen, char *why, size_t cap)
 {
 	struct cpm_pl value = line;
 	struct cpm_pl key = cpm_pl_trim(cpm_pl_cut(&value, '='));
@@ -320,7 +531,7 @@ static int parse_line(struct cpm_pl line, unsigned number,
 	for(size_t i = 0; i < KEYS; i++) {
 		if(!cpm_pl_eq(key, cpm_pl_str(keys[i].key)))
 			continue;
-		bool again = (*seen & (1u << i)) != 0;
+		bool again = (*seen & (UINT64_C(1) << i)) != 0;
 		if(again && keys[i].set == set_redis) {
 			/* one more seed node of a cluster */
 			if(io_redis_conf_add(cpm_pl_trim(value), &conf->redis, NULL)
@@ -336,7 +547,7 @@ static int parse_line(struct cpm_pl line, unsigned number,
 					keys[i].key);
 			return CPM_EPROTO;
 		}
-		*seen |= 1u << i;
+		*seen |= UINT64_C(1) << i;
 		if(keys[i].set(conf, cpm_pl_trim(value)) == CPM_OK)
 			return CPM_OK;
 		(void)snprintf(why, cap, "line %u: %s takes %s", number, keys[i].key,
@@ -350,7 +561,8 @@ static int parse_line(struct cpm_pl line, unsigned number,
 int worker_conf_parse(
 		struct cpm_pl text, struct worker_conf *conf, char *why, size_t cap)
 {
-	unsigned number = 0, seen = 0;
+	unsigned number = 0;
+	uint64_t seen = 0;
 
 	while(text.n > 0) {
 		struct cpm_pl line = cpm_pl_trim(cpm_pl_cut(&text, '\n'));

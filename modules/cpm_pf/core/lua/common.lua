@@ -82,10 +82,12 @@ local function meta_set(n, bytes, soonest)
 end
 
 -- State of a message. A lease whose deadline passed returns by itself; a
--- state that cannot be read is that of a new message.
+-- state that cannot be read is that of a new message. A small letter: its user
+-- took it by a retrieval, and until that ends it is leased; from is what it
+-- was, and will be again.
 local function state_parse(v)
 	local s, attempts, due, deadline, token, class, err =
-		string.match(v or '', '^([QLHD]) (%d+) (%d+) (%d+) (%S+) (%S) (.*)$')
+		string.match(v or '', '^([QLHDqhd]) (%d+) (%d+) (%d+) (%S+) (%S) (.*)$')
 	if not s then
 		return {s = 'Q', attempts = 0, due = 0, deadline = 0, token = '-',
 			class = '-', err = ''}
@@ -94,8 +96,11 @@ local function state_parse(v)
 		deadline = tonumber(deadline), token = token, class = class,
 		err = err}
 	st.leased = s == 'L' -- perhaps no longer
-	if s == 'L' and st.deadline <= now then
-		st.s = 'Q'
+	if s == 'q' or s == 'h' or s == 'd' then
+		st.from = string.upper(s)
+	end
+	if st.leased or st.from then
+		st.s = st.deadline > now and 'L' or st.from or 'Q'
 	end
 	return st
 end
@@ -110,9 +115,23 @@ local function state_get(id)
 end
 
 local function state_set(id, st)
-	call('HSET', km, ' s' .. id, st.s .. ' ' .. int(st.attempts) .. ' '
+	local s = st.s == 'L' and st.from and string.lower(st.from) or st.s
+	call('HSET', km, ' s' .. id, s .. ' ' .. int(st.attempts) .. ' '
 		.. int(st.due) .. ' ' .. int(st.deadline) .. ' ' .. st.token .. ' '
 		.. st.class .. ' ' .. st.err)
+end
+
+-- In the index of the dead, that is: also while it is taken from there.
+local function is_dead(st)
+	return st.s == 'D' or st.from == 'D'
+end
+
+-- A token is "<node>.<boot>.<rest>": what another boot of this very node holds
+-- is held by nobody, and its lease need not run out first.
+local function is_orphan(held, token)
+	local node, boot = string.match(token, '^(%x+)%.(%x+)%.')
+	local its_node, its_boot = string.match(held, '^(%x+)%.(%x+)%.')
+	return its_node and its_node == node and its_boot ~= boot
 end
 
 -- Of the blob's fixed part (cpm_msg.h)
@@ -160,7 +179,7 @@ end
 local function message_remove(entry, id, st)
 	call('LREM', kq, 1, entry)
 	call('HDEL', km, id, ' s' .. id)
-	if st.s == 'D' then
+	if is_dead(st) then
 		call('ZREM', kdead, aor .. ' ' .. id)
 	end
 end
@@ -241,11 +260,17 @@ end
 
 -- As if it had never been leased.
 local function unlease(id, st)
-	st.s = 'Q'
+	st.s = st.from or 'Q'
 	st.token = '-'
 	st.deadline = 0
-	st.attempts = math.max(st.attempts - 1, 0)
-	state_set(id, st)
+	if not st.from then
+		st.attempts = math.max(st.attempts - 1, 0)
+	end
+	if st.from == 'Q' and st.attempts == 0 and st.due == 0 then
+		call('HDEL', km, ' s' .. id) -- it was new
+	else
+		state_set(id, st)
+	end
 	soonest_again(id)
 end
 
@@ -259,18 +284,56 @@ end
 
 -- Work that outlives its message: what is to be done with it elsewhere. The
 -- member is its name, so that a job is there once; the record is "<attempts>
--- <token> <error>", a line feed, and the message.
-local function job_put(kind, id, blob)
-	local name = kind .. ' ' .. aor .. ' ' .. id
-	-- the index first: a record that it does not know would never be done
-	call('ZADD', kjobs, 'NX', int(now), name)
-	call('HSETNX', kjob, name, '0 - \n' .. blob)
+-- <token> <error>", a line feed, and the message (tokens: cpm_queue.h).
+local function job_name(kind, id)
+	return kind .. ' ' .. aor .. ' ' .. id
 end
 
--- An empty queue leaves nothing behind. True if it was empty.
+-- Nothing may fail after a script's first write: fails now if it would.
+-- kinds: letters, or "-" for none
+local function jobs_check(kinds)
+	if kinds ~= '-' then
+		call('ZCARD', kjobs)
+		call('HLEN', kjob)
+	end
+end
+
+-- Those that are there stay as they are. True: at least one is new.
+local function jobs_put(kinds, id, blob, due)
+	local new = false
+	for kind in string.gmatch(kinds, '%a') do
+		local name = job_name(kind, id)
+		-- the index first: a record that it does not know would never be done
+		call('ZADD', kjobs, 'NX', int(due), name)
+		if call('HSETNX', kjob, name, '0 - \n' .. blob) == 1 then
+			new = true
+		end
+	end
+	return new
+end
+
+-- True: it was there.
+local function job_remove(name)
+	local known = call('ZREM', kjobs, name) == 1
+	if call('HDEL', kjob, name) == 1 then
+		known = true
+	end
+	-- no job, no lease of one: nothing need be remembered of who holds them
+	if known and call('EXISTS', kjobs) == 0 then
+		call('DEL', kjob)
+	end
+	return known
+end
+
+-- An empty queue leaves nothing behind, and nothing to tell its user of. True
+-- if it was empty.
 local function drop_if_empty()
 	if call('LLEN', kq) > 0 then
 		return false
+	end
+	local told = job_name('p', '-')
+	if call('ZSCORE', kjobs, told) then
+		job_remove(told)
 	end
 	call('DEL', kq, km)
 	call('ZREM', kusers, aor)

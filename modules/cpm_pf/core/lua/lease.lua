@@ -12,9 +12,6 @@
 -- returns {'ok', seq, attempt, blob, seq, attempt, blob...} | {'empty'}
 --         | {'none'} | {'wait', ms} | {'busy', ms}
 --
--- A token is "<node>.<boot>.<delivery>": what another boot of this very node
--- holds is held by nobody, and its lease need not run out first.
---
 -- Order is first in, first out: a message that waits for its retry makes all
 -- behind it wait, unless only that message was refused (class m) or deferred
 -- (class d).
@@ -24,17 +21,11 @@ local forced_before = now - tonumber(ARGV[6])
 local max_messages, max_bytes = tonumber(ARGV[7]), tonumber(ARGV[8])
 local after = tonumber(ARGV[9])
 
-local node, boot = string.match(token, '^(%x+)%.(%x+)%.')
-local function is_orphan(held)
-	local its_node, its_boot = string.match(held, '^(%x+)%.(%x+)%.')
-	return its_node and its_node == node and its_boot ~= boot
-end
-
 if call('LLEN', kq) == 0 then
 	return {'empty'}
 end
 local holder = call('GET', klock)
-if holder and holder ~= token and not is_orphan(holder) then
+if holder and holder ~= token and not is_orphan(holder, token) then
 	return {'busy', math.max(call('PTTL', klock), 1)}
 end
 write_anyway()
@@ -56,9 +47,12 @@ while go_on do
 		local st = state_get(id or '')
 		-- leased by this very token: the answer was lost, it is given again
 		local ours = st.leased and st.token == token
-		if st.s == 'L' and is_orphan(st.token) then
-			st.s = 'Q'
+		if st.s == 'L' and is_orphan(st.token, token) then
+			st.s = st.from or 'Q'
 		end
+		-- its user took it, and it was nothing to send before that
+		local passed = st.s == 'L'
+			and (st.from == 'H' or st.from == 'D' or st.from and st.token == token)
 		-- nothing is forced twice by the same delivery
 		local forced = st.token ~= '!' .. token
 			and (force == 2 or (force == 1 and st.class == 'u'))
@@ -66,7 +60,7 @@ while go_on do
 		local open = id
 			and (ours or (st.s == 'Q' and (exp == 0 or exp > now)))
 		local blob = nil
-		if st.s == 'L' and not ours then
+		if st.s == 'L' and not ours and not passed then
 			-- the lock is free, and yet this one is out: its holder lost the
 			-- answer to its lease, or Redis the lock. It keeps its place
 			wait = math.max(st.deadline - now, 1)
@@ -92,7 +86,7 @@ while go_on do
 		end
 		if blob then
 			bytes = bytes + #blob
-			st.s = 'L'
+			st.s, st.from = 'L', nil
 			if not ours then
 				st.attempts = st.attempts + 1
 			end

@@ -6,15 +6,18 @@
 -- KEYS 11 the message's tombstone
 -- ARGV 3 id, 4 blob, 5 expires_ms, 6 max_messages, 7 max_bytes, 8 check_in_ms,
 --      9 1: deferred, for the next client that registers; 10 sender, one
---      word; 11 max_messages of one sender, 12 1: drop the oldest when full
+--      word; 11 max_messages of one sender, 12 1: drop the oldest when full,
+--      13 jobs to leave with it: letters, or -
 -- returns {status, messages, bytes, dropped}; status: queued, duplicate,
 --         gone, conflict, full-messages, full-bytes, full-sender
 
 local id, blob, exp = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local max_messages, max_bytes = tonumber(ARGV[6]), tonumber(ARGV[7])
 local sender, max_sender = ARGV[10], tonumber(ARGV[11])
+local jobs = ARGV[13]
 local fingerprint = blob_fingerprint(blob)
 
+jobs_check(jobs)
 local n = call('LLEN', kq)
 local bytes, soonest = 0, 0
 if n > 0 then
@@ -123,6 +126,7 @@ if ARGV[9] == '1' then
 	state_set(id, {s = 'Q', attempts = 0, due = FAR, deadline = 0,
 		token = '-', class = 'd', err = ''})
 end
+jobs_put(jobs, id, blob, now)
 -- a queue that was longer may be short now: its sum must not stay behind
 if n > FEW or #drop > 0 then
 	meta_set(n, bytes, soonest)

@@ -53,5 +53,10 @@ for _, e in ipairs(call('LRANGE', kq, 0, 15)) do
 		break
 	end
 end
+-- a flush that other nodes are still to look for (flush.lua)
+local till = string.match(call('HGET', ksum, 'f' .. aor) or '', '^%a (%d+) ')
+if till and tonumber(till) > now then
+	wake_in = 1
+end
 wake_at(now + wake_in, soonest)
 return call('LLEN', kq)

@@ -4,7 +4,8 @@
 -- reported: a shard's expired messages, to whoever reports them.
 --
 -- ARGV 3 token; 4 take: 5 limit, 6 hold_ms (1 is not used)
---               4 done: 1 aor and 5 id of the oldest, 6 - or s: a job stores it
+--               4 done: 1 aor and 5 id of the oldest, 6 jobs to leave: letters,
+--               or -
 -- take returns entries "<aor>\n<why>\n<id>\n<blob>", oldest first: they stay
 -- until they are done, and are nobody else's until hold_ms have passed, so
 -- that none is lost when the process dies that reports them.
@@ -13,6 +14,9 @@
 local token = ARGV[3]
 if call('LLEN', kexpired) == 0 then
 	return ARGV[4] == 'take' and {} or 0
+end
+if ARGV[4] == 'done' then
+	jobs_check(ARGV[6])
 end
 write_anyway()
 local holder, until_ms = call('HGET', ksum, 'rt'), call('HGET', ksum, 'ru')
@@ -37,8 +41,6 @@ local who, id, blob = string.match(first, '^([^\n]*)\n%a\n([^\n]*)\n(.*)$')
 if who ~= aor or id ~= ARGV[5] then
 	return 0
 end
-if ARGV[6] ~= '-' then
-	job_put(ARGV[6], id, blob)
-end
+jobs_put(ARGV[6], id, blob, now)
 call('LPOP', kexpired)
 return 1

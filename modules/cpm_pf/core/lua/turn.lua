@@ -24,7 +24,7 @@ if exp > 0 and exp <= now and not ours then
 	return 0
 end
 write_anyway()
-if st.s == 'D' then
+if is_dead(st) then
 	call('ZREM', kdead, aor .. ' ' .. id)
 end
 if to == 'Q' then
