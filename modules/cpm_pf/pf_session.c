@@ -27,6 +27,7 @@
 #include "pf_stats.h"
 #include "pf_str.h"
 #include "pf_tm.h"
+#include "pf_uac.h"
 
 #include "../../core/dprint.h"
 #include "../../core/ip_addr.h"
@@ -515,39 +516,6 @@ static struct cpm_pl text_keep(struct cpm_wr *w, struct cpm_pl a)
 	return cpm_wr_ok(w) ? cpm_pl(w->buf + from, a.n) : CPM_PL_NULL;
 }
 
-/* Of ours, where the client's requests in the dialog go. */
-static void contact_put(struct cpm_wr *w, const struct pf_session *s)
-{
-	struct socket_info *sock = pf_usrloc_socket(s->socket);
-	struct cpm_pl user = cpm_pl_str(pf_params.pf_uri);
-	char buf[CPM_AOR_MAX];
-	struct cpm_pl aor;
-
-	if(sock == NULL) {
-		sock = udp_listen != NULL ? udp_listen : tcp_listen;
-	}
-	cpm_wr_str(w, "sip:");
-	if(cpm_aor_canon(user, buf, sizeof(buf), &aor, NULL) == CPM_OK
-			&& cpm_pl_starts(aor, CPM_PL_LIT("sip:"))
-			&& cpm_pl_chr(aor, '@') < aor.n) {
-		cpm_wr_pl_put(w, cpm_pl(aor.p + 4, cpm_pl_chr(aor, '@') - 4));
-	} else {
-		cpm_wr_str(w, "cpm");
-	}
-	cpm_wr_chr(w, '@');
-	if(sock != NULL) {
-		cpm_wr_pl_put(w, pf_pl(sock->useinfo.name.len > 0 ? sock->useinfo.name
-														  : sock->address_str));
-		cpm_wr_chr(w, ':');
-		cpm_wr_pl_put(
-				w, pf_pl(sock->useinfo.port_no > 0 ? sock->useinfo.port_no_str
-												   : sock->port_no_str));
-		cpm_wr_str(w, sock->proto == PROTO_TCP	 ? ";transport=tcp"
-					  : sock->proto == PROTO_TLS ? ";transport=tls"
-												 : "");
-	}
-}
-
 /* A Content-Type as it may stand in one line. A sender's may be folded or have
  * tabs (RFC 3261, 7.3.1), and be as long as it likes: were it refused here, no
  * attempt would ever succeed, and all that is queued behind it would wait. */
@@ -740,7 +708,7 @@ int pf_session_invite(struct pf_session *s, const struct pf_contact *contact,
 		return rc;
 	}
 	cpm_wr_init(&own, own_contact, sizeof(own_contact));
-	contact_put(&own, s);
+	pf_uac_contact_uri_put(&own, s->socket);
 	inv.contact = cpm_wr_pl(&own);
 	buf = pkg_malloc(cap);
 	if(buf == NULL) {
@@ -951,10 +919,10 @@ unsigned pf_session_accept(
 		return code;
 	}
 	cpm_wr_init(&headers, own, sizeof(own));
-	cpm_wr_str(&headers, "Contact: <");
-	contact_put(&headers, s);
+	cpm_wr_str(&headers, "Contact: ");
+	pf_uac_contact_put(&headers, s->socket);
 	cpm_wr_str(&headers,
-			">\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE\r\n"
+			"\r\nAllow: INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE\r\n"
 			"Content-Type: application/sdp\r\n");
 	*why_r = "no-msrp";
 	if(!cpm_wr_ok(&headers) || prepare_send(s) != CPM_OK

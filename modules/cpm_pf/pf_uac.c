@@ -265,7 +265,7 @@ static void user_put(struct cpm_wr *w)
 	}
 }
 
-void pf_uac_contact_put(struct cpm_wr *w, struct cpm_pl socket)
+void pf_uac_contact_uri_put(struct cpm_wr *w, struct cpm_pl socket)
 {
 	struct socket_info *sock = pf_usrloc_socket(socket);
 	bool advertised;
@@ -273,7 +273,7 @@ void pf_uac_contact_put(struct cpm_wr *w, struct cpm_pl socket)
 	if(sock == NULL) {
 		sock = udp_listen != NULL ? udp_listen : tcp_listen;
 	}
-	cpm_wr_str(w, "<sip:");
+	cpm_wr_str(w, "sip:");
 	user_put(w);
 	cpm_wr_chr(w, '@');
 	if(sock == NULL) {
@@ -290,5 +290,11 @@ void pf_uac_contact_put(struct cpm_wr *w, struct cpm_pl socket)
 					  : sock->proto == PROTO_TLS ? ";transport=tls"
 												 : "");
 	}
+}
+
+void pf_uac_contact_put(struct cpm_wr *w, struct cpm_pl socket)
+{
+	cpm_wr_chr(w, '<');
+	pf_uac_contact_uri_put(w, socket);
 	cpm_wr_chr(w, '>');
 }

@@ -84,4 +84,7 @@ void pf_uac_look(void);
  * parameter pf_uri. */
 void pf_uac_contact_put(struct cpm_wr *w, struct cpm_pl socket);
 
+/* The same without <>. */
+void pf_uac_contact_uri_put(struct cpm_wr *w, struct cpm_pl socket);
+
 #endif

@@ -94,6 +94,16 @@ def new_stack(request, tmp_path):
 
 
 @pytest.fixture
+def world(request, _world):
+    """A World (db.py) that a module's tests share; the module has the fixture
+    _world that makes it."""
+    request.node.cpm_stacks = [_world.stack]
+    _world.begin()
+    yield _world
+    _world.end()
+
+
+@pytest.fixture
 def relay(tmp_path):
     """Kamailio's msrp module as a relay: its URI."""
     harness.need("kamailio")

@@ -35,14 +35,6 @@ def _world(request, servers, tmp_path_factory):
         world.close()
 
 
-@pytest.fixture
-def world(request, _world):
-    request.node.cpm_stacks = [_world.stack]
-    _world.begin()
-    yield _world
-    _world.end()
-
-
 # ---------------------------------------------------- who is there at all
 
 

@@ -87,14 +87,6 @@ def _world(tmp_path_factory):
 
 
 @pytest.fixture
-def world(request, _world):
-    request.node.cpm_stacks = [_world.stack]
-    _world.begin()
-    yield _world
-    _world.end()
-
-
-@pytest.fixture
 def fetch(world, tmp_path):
     """Registers a client of a user, by which it is told; the SIP client and
     the MSRP endpoint of its session, which is there."""

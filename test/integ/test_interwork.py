@@ -7,9 +7,11 @@ import subprocess
 
 import pytest
 
+import msrpua
 import sipua
 from db import tag
-from harness import DOMAIN, HOST, wait_until
+from harness import DOMAIN, HOST, free_port, wait_until
+from test_pull import PULL, TYPES, actions, results_of
 
 CPIM = "message/cpim"
 BODY = (b"From: <sip:alice@example.org>\r\nTo: <sip:bob@example.org>\r\n"
@@ -91,6 +93,27 @@ HEADERS = [
     ("Subject", "caf\u00e9"), ("X-Odd", "a;b=\"c, d\""),
     ("Date", "Sun, 01 Mar 2026 10:00:00 GMT"),
 ]
+
+
+def test_its_user_asks_for_it_in_a_session(start):
+    stack, isf = start({"trusted_peers": HOST}, defines={
+        "MSRP": '"%s:%d"' % (HOST, free_port())})
+    mid = send(stack, HEADERS)
+    bob = msrpua.CpmClient("bob", proxy=(HOST, stack.sip_port),
+                           accept_types=TYPES)
+    try:
+        session = bob.pull(PULL, [actions([(mid, "interwork")])],
+                           [("P-Asserted-Identity", "<%s>" % BOB)])
+        assert results_of(session) == {mid: ("interwork", "ok", None)}
+        session.bye()
+    finally:
+        bob.close()
+    (got,) = isf.ua.wait_messages(1)
+    assert got.body == BODY
+    assert got.get("p-asserted-identity") == HEADERS[0][1]
+    wait_done(stack)
+    assert stack.queue("bob") is None
+    assert stack.metric("interworked") == 1
 
 
 def test_it_arrives_at_the_isf_as_it_was_received(start):

@@ -70,14 +70,6 @@ def _world(tmp_path_factory):
 
 
 @pytest.fixture
-def world(request, _world):
-    request.node.cpm_stacks = [_world.stack]
-    _world.begin()
-    yield _world
-    _world.end()
-
-
-@pytest.fixture
 def own_world(request, tmp_path):
     """A world with settings of the test's own."""
     worlds = []

@@ -36,14 +36,6 @@ def _world(request, servers, tmp_path_factory):
         world.close()
 
 
-@pytest.fixture
-def world(request, _world):
-    request.node.cpm_stacks = [_world.stack]
-    _world.begin()
-    yield _world
-    _world.end()
-
-
 @pytest.fixture(params=["mysql", "postgres"])
 def outage(request, servers, tmp_path):
     """A World, and the server of its database, that may be stopped."""
