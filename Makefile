@@ -46,6 +46,8 @@ LUA_H   := $(MOD)/core/cpm_queue_lua.h
 LUA_SRC := $(wildcard $(MOD)/core/lua/*.lua)
 
 OPENAPI_H := $(MOD)/worker/admin_openapi.h
+PAGE_H    := $(MOD)/worker/admin_page_data.h
+PAGE_SRC  := $(wildcard $(MOD)/worker/page/*)
 
 objects = $(patsubst %.c,$(O)/%.o,$(wildcard $(1)))
 CORE    := $(call objects,$(MOD)/core/*.c)
@@ -179,7 +181,7 @@ fuzz: ## fuzz every parser for TIME seconds, or only T=<target>
 .PHONY: lint
 lint: ## rules that machines keep: layers, format, banned calls, scripts
 	@tools/bootstrap.sh lint
-	@$(MAKE) -s $(LUA_H) $(OPENAPI_H)
+	@$(MAKE) -s $(LUA_H) $(OPENAPI_H) $(PAGE_H)
 	@tools/lint.sh
 
 .PHONY: format
@@ -223,7 +225,7 @@ clean: ## remove what was built; the fetched source of Kamailio stays
 	@find build -mindepth 1 -maxdepth 1 ! -name 'kamailio-*' \
 		-exec rm -rf {} + 2>/dev/null || :
 	@find $(MOD) \( -name '*.[od]' -o -name '*.lst' -o -name '*.so' \) -delete
-	@rm -rf $(MOD)/cpm_pf_worker $(MOD)/.worker $(LUA_H) $(OPENAPI_H)
+	@rm -rf $(MOD)/cpm_pf_worker $(MOD)/.worker $(LUA_H) $(OPENAPI_H) $(PAGE_H)
 
 # ---- what they are made of -------------------------------------------------
 
@@ -256,10 +258,13 @@ $(IOT): %: %.o $(IO_HELP) $(HELPERS) $(IO) $(O)/libcore.a
 $(FUZZ): %: %.o $(O)/libcore.a
 	$(LINK) -fsanitize=fuzzer $^ $(FUZZ_LIBS) -o $@
 
-# The one fuzzed parser that is not ring 0.
-XML_IO = $(O)/$(MOD)/io/io_actions.o
-$(O)/test/fuzz/fuzz_actions: $(XML_IO)
-$(O)/test/fuzz/fuzz_actions: FUZZ_LIBS = $(O)/libcore.a $(LIBS)
+# The fuzzed parsers that are not ring 0.
+XML_IO = $(O)/$(MOD)/io/io_actions.o $(O)/$(MOD)/io/io_reginfo.o
+XML_FUZZ = $(O)/test/fuzz/fuzz_actions $(O)/test/fuzz/fuzz_reginfo
+$(XML_FUZZ): $(XML_IO)
+$(XML_FUZZ): FUZZ_LIBS = $(O)/libcore.a $(LIBS)
+$(O)/test/fuzz/fuzz_admin_url: $(O)/$(MOD)/worker/admin_url.o
+$(O)/test/fuzz/fuzz_admin_url: FUZZ_LIBS = $(O)/libcore.a
 
 # Not for the worker: it reads no XML, and gets no library for it.
 $(O)/cpm_pf_worker: $(WORKER) $(filter-out $(XML_IO),$(IO)) $(O)/libcore.a
@@ -290,6 +295,12 @@ $(OPENAPI_H): $(MOD)/doc/openapi.json $(MOD)/worker/text2h.awk
 		mv $@.tmp $@
 
 $(O)/$(MOD)/worker/admin_api.o: $(OPENAPI_H)
+
+$(PAGE_H): $(MOD)/worker/text2h.awk $(PAGE_SRC)
+	@for f in $(PAGE_SRC); do awk -v name=page_$$(basename $$f | tr . _) \
+		-f $< $$f || exit; done >$@.tmp && mv $@.tmp $@
+
+$(O)/$(MOD)/worker/admin_page.o: $(PAGE_H)
 
 $(LUA_H): $(MOD)/core/lua2h.awk $(LUA_SRC)
 	@awk -f $< $(LUA_SRC) </dev/null >$@.tmp && mv $@.tmp $@

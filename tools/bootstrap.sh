@@ -25,10 +25,11 @@ declare -rA sets=(
 	[build]="+libs dpkg-dev kamailio"
 	[io]="+unit +libs redis-server libxml2-utils"
 	[run]="+build redis-server sqlite3 kamailio-sqlite-modules python3"
-	[test]="+run +io +lint python3-pytest python3-lxml sip-tester openssl tshark
+	[test]="+run +io +lint python3-pytest python3-lxml python3-jsonschema sip-tester openssl tshark
 		baresip-core linphone-cli mariadb-server postgresql kamailio-mysql-modules
 		kamailio-postgres-modules kamailio-presence-modules dovecot-imapd
-		kamailio-lua-modules kamailio-python3-modules prometheus"
+		kamailio-lua-modules kamailio-python3-modules prometheus
+		chromium chromium-driver python3-selenium"
 	[lint]="gcc libc6-dev make binutils git clang-format cppcheck shellcheck
 		lua5.1 python3-pyflakes"
 	[fuzz]="+libs clang libclang-rt-dev"

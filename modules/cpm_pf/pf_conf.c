@@ -106,6 +106,16 @@ struct pf_params pf_params = {
 		.notify_max_bytes = 1200,
 		.subscribe_max_expires = 3600,
 		.presence = 1,
+		.registrar = "usrloc",
+		.reg_uri = "",
+		.reg_route = "",
+		.reg_route_aor = 0,
+		.reg_expires = 3600,
+		.reg_max_subscriptions = 100000,
+		.reg_linger = 300,
+		.reg_retry_time = 10,
+		.reg_timeout = 40,
+		.delivery_rate = 0,
 };
 
 struct pf_conf pf_conf;
@@ -381,6 +391,17 @@ static const struct bound bounds[] = {
 		{"subscribe_max_expires", &pf_params.subscribe_max_expires, 60, 86400,
 				"seconds, 60 to 86400"},
 		{"presence", &pf_params.presence, 0, 1, "0 or 1"},
+		{"reg_route_aor", &pf_params.reg_route_aor, 0, 1, "0 or 1"},
+		{"reg_expires", &pf_params.reg_expires, 60, 86400,
+				"seconds, 60 to 86400"},
+		{"reg_max_subscriptions", &pf_params.reg_max_subscriptions, 1, 10000000,
+				"a number of subscriptions, 1 to 10000000"},
+		{"reg_linger", &pf_params.reg_linger, 1, 86400, "seconds, 1 to 86400"},
+		{"reg_retry_time", &pf_params.reg_retry_time, 1, 3600,
+				"seconds, 1 to 3600"},
+		{"reg_timeout", &pf_params.reg_timeout, 2, 300, "seconds, 2 to 300"},
+		{"delivery_rate", &pf_params.delivery_rate, 0, 1000000,
+				"deliveries a second in each worker, 0 (no limit) to 1000000"},
 		{"admin_bodies", &pf_params.admin_bodies, 0, 1, "0 or 1"},
 		{"admin_rate", &pf_params.admin_rate, 0, 1000000,
 				"a number of requests a second, 0 to 1000000"},
@@ -540,6 +561,54 @@ static int hop_check(const char *name, const char *uri)
 		return -1;
 	}
 	return 0;
+}
+
+/* A Route's value: <uri>, with the parameter of a loose router. */
+static int route_of(const char *name, const char *uri, struct cpm_pl *route_r)
+{
+	static char texts[2][512];
+	static size_t used;
+	bool loose = strstr(uri, ";lr") != NULL;
+	int n;
+
+	if(hop_check(name, uri) < 0) {
+		return -1;
+	}
+	if(uri[0] == '\0') {
+		return 0;
+	}
+	if(strpbrk(uri, "<> \t\r\n\"") != NULL || strlen(uri) > 500 || used == 2) {
+		LM_ERR("parameter %s: \"%s\"; it takes a SIP URI of at most 500 "
+			   "characters, without <>\n",
+				name, uri);
+		return -1;
+	}
+	n = snprintf(texts[used], sizeof(texts[used]), "<%s%s>", uri,
+			loose ? "" : ";lr");
+	*route_r = cpm_pl(texts[used++], (size_t)n);
+	return 0;
+}
+
+static int registrar_check(void)
+{
+	bool both = strcmp(pf_params.registrar, "both") == 0;
+
+	pf_conf.registrar_usrloc =
+			both || strcmp(pf_params.registrar, "usrloc") == 0;
+	pf_conf.registrar_reginfo =
+			both || strcmp(pf_params.registrar, "reginfo") == 0;
+	if(!pf_conf.registrar_usrloc && !pf_conf.registrar_reginfo) {
+		LM_ERR("parameter registrar: \"%s\"; it takes usrloc, reginfo or "
+			   "both\n",
+				pf_params.registrar);
+		return -1;
+	}
+	return route_of("reg_uri", pf_params.reg_uri, &pf_conf.reg_hop) < 0
+						   || route_of("reg_route", pf_params.reg_route,
+									  &pf_conf.reg_route)
+									  < 0
+				   ? -1
+				   : 0;
 }
 
 static int decisions_check(void)
@@ -950,7 +1019,7 @@ int pf_conf_check(void)
 	if(numbers_check() < 0 || retry_check() < 0 || admin_check() < 0
 			|| push_check() < 0 || worker_check() < 0 || identity_check() < 0
 			|| decisions_check() < 0 || store_check() < 0 || notify_check() < 0
-			|| msrp_check() < 0) {
+			|| msrp_check() < 0 || registrar_check() < 0) {
 		return -1;
 	}
 	if(prefix_len == 0 || prefix_len > CPM_QUEUE_PREFIX_MAX

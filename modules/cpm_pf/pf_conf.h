@@ -106,6 +106,16 @@ struct pf_params
 	int notify_max_bytes;
 	int subscribe_max_expires;
 	int presence;
+	char *registrar;
+	char *reg_uri;
+	char *reg_route;
+	int reg_route_aor;
+	int reg_expires;
+	int reg_max_subscriptions;
+	int reg_linger;
+	int reg_retry_time;
+	int reg_timeout;
+	int delivery_rate;
 };
 
 extern struct pf_params pf_params;
@@ -150,9 +160,12 @@ struct pf_conf
 	unsigned job_max_attempts;
 	enum cpm_notify_type notify_type;
 	bool fold_case; /* registrar files users in lower case */
-	char node[24];	/* "<node>.<boot>.": head of this start's tokens */
-	bool push;		/* push_url is not empty */
-	bool admin;		/* admin_listen is not empty */
+	bool registrar_usrloc, registrar_reginfo; /* who knows the clients */
+	struct cpm_pl reg_hop;					  /* reg_uri as a Route's value */
+	struct cpm_pl reg_route;				  /* likewise; may be empty */
+	char node[24]; /* "<node>.<boot>.": head of this start's tokens */
+	bool push;	   /* push_url is not empty */
+	bool admin;	   /* admin_listen is not empty */
 	char msrp_listen[PF_MSRP_LISTENS_MAX][80]; /* as given */
 	size_t msrp_listen_count;				   /* 0: no sessions */
 	char worker_path[512];

@@ -18,6 +18,7 @@
 
 #include "core/cpm_wr.h"
 #include "io/io_clock.h"
+#include "io/io_contacts.h"
 #include "io/io_survey.h"
 #include "pf_conf.h"
 #include "pf_enabler.h"
@@ -29,6 +30,7 @@
 #include "pf_notify.h"
 #include "pf_prefs.h"
 #include "pf_pulling.h"
+#include "pf_regevent.h"
 #include "pf_session.h"
 #include "pf_stats.h"
 #include "pf_store.h"
@@ -56,6 +58,7 @@ struct job
 	struct job *next;			/* in its bucket */
 	struct job *later, *sooner; /* in its list: pending by time, or active */
 	bool active;
+	bool doubt;		 /* pending: perhaps nothing is queued */
 	uint64_t due_ms; /* pending: when to start */
 	enum cpm_lease_force force;
 	uint64_t since_ms;			/* when what forces it happened */
@@ -87,6 +90,8 @@ static struct job *job_now;		 /* whose ports are running */
 static struct job **job_of_slot; /* [delivery_parallel] */
 static uint64_t token_seq;
 static uint64_t brake_until_ms; /* no delivery is begun before */
+static double allowance = 1;	/* delivery_rate: requests that may be sent */
+static uint64_t allowed_at_ms;	/* when it was last added to */
 static size_t pulling_count;	/* of the active, those in which we are asked */
 static char token_head[32];
 
@@ -267,6 +272,7 @@ static int port_send(void *ctx, const struct cpm_contact *contact,
 				msg->id.p);
 		return rc;
 	}
+	allowance -= 1;
 	job_now->has_slot = true;
 	job_now->slot = slot;
 	job_of_slot[slot] = job_now;
@@ -286,6 +292,7 @@ static struct cpm_push *port_session_new(void *ctx)
 static int port_session_invite(
 		void *ctx, const struct cpm_contact *contact, const struct cpm_msg *msg)
 {
+	allowance -= 1;
 	return pf_session_invite(job_now->session, &found[contact->index], msg);
 }
 
@@ -360,6 +367,14 @@ static const char *const event_names[] = {
 		[CPM_DELIVER_DEFERRED] = "deferred",
 };
 
+static void delivered_observe(
+		const struct cpm_deliver_info *info, uint64_t now_ms)
+{
+	cpm_hist_observe(pf_stats, CPM_HIST_delivered_attempts, info->attempt);
+	cpm_hist_observe(pf_stats, CPM_HIST_delivered_after_seconds,
+			now_ms > info->received_ms ? now_ms - info->received_ms : 0);
+}
+
 static void port_event(void *ctx, const struct cpm_deliver_info *info)
 {
 	uint64_t now_ms = io_clock_wall_ms();
@@ -369,6 +384,7 @@ static void port_event(void *ctx, const struct cpm_deliver_info *info)
 			pf_stat(info->mode == CPM_MODE_SESSION
 							? CPM_STAT_delivered_msrp
 							: CPM_STAT_delivered_message);
+			delivered_observe(info, now_ms);
 			pf_event(PF_EVENT_DELIVERED, info->aor, info->id, info->code,
 					info->mode == CPM_MODE_SESSION ? "msrp" : "message");
 			if(pf_notify_is_awaited(info->aor)) {
@@ -426,7 +442,7 @@ static void slot_drop(struct job *j)
 	}
 }
 
-static void trigger(struct cpm_pl aor, enum cpm_lease_force force,
+static struct job *trigger(struct cpm_pl aor, enum cpm_lease_force force,
 		uint64_t since_ms, uint64_t due_ms);
 
 static void token_make(char token[CPM_QUEUE_TOKEN_MAX], struct cpm_wr *w)
@@ -665,15 +681,16 @@ static void job_tick(struct job *j, uint64_t now_ms)
 	job_look(j);
 }
 
-/* Something speaks for a look at this user's queue. */
-static void trigger(struct cpm_pl aor, enum cpm_lease_force force,
+/* Something speaks for a look at this user's queue. The job, where that is a
+ * new one; or NULL. */
+static struct job *trigger(struct cpm_pl aor, enum cpm_lease_force force,
 		uint64_t since_ms, uint64_t due_ms)
 {
 	struct job *j = job_find(aor);
 
 	if(j != NULL && j->active && j->pulling == NULL) {
 		cpm_deliver_again(&j->d, force, since_ms);
-		return;
+		return NULL;
 	}
 	if(j != NULL) {
 		j->again = j->active;
@@ -681,17 +698,18 @@ static void trigger(struct cpm_pl aor, enum cpm_lease_force force,
 			j->force = force;
 			j->since_ms = since_ms;
 		}
-		return;
+		return NULL;
 	}
 	j = job_new(aor);
 	if(j == NULL) {
 		pf_stat(CPM_STAT_hints_lost);
-		return;
+		return NULL;
 	}
 	j->force = force;
 	j->since_ms = since_ms;
 	j->due_ms = due_ms;
 	list_append(&pending, j);
+	return j;
 }
 
 static void slot_look(uint32_t slot)
@@ -737,6 +755,7 @@ static bool notify(const struct pf_hint *h)
 static void hints_read(void)
 {
 	struct pf_hint h;
+	struct job *j;
 	uint64_t now_ms = io_clock_mono_ms();
 	unsigned n;
 
@@ -747,6 +766,10 @@ static void hints_read(void)
 			continue;
 		}
 		pf_enabler_hint(&h);
+		pf_regevent_hint(&h);
+		if(h.kind == PF_HINT_REG) {
+			continue;
+		}
 		if(h.kind == PF_HINT_SUBSCRIBED) {
 			pf_subscribe_due(cpm_pl(h.aor, h.aor_len));
 			continue;
@@ -786,12 +809,15 @@ static void hints_read(void)
 		 * answer to its REGISTER, and several triggers become one */
 		/* since it happened, not since it is read: what came after it is not
 		 * what it speaks for */
-		trigger(cpm_pl(h.aor, h.aor_len), (enum cpm_lease_force)h.force,
+		j = trigger(cpm_pl(h.aor, h.aor_len), (enum cpm_lease_force)h.force,
 				h.at_ms,
 				now_ms
 						+ (h.kind == PF_HINT_REGISTERED
 										? pf_conf.register_delay_ms
 										: 0));
+		if(j != NULL) {
+			j->doubt = h.kind == PF_HINT_REGISTERED;
+		}
 	}
 }
 
@@ -902,6 +928,62 @@ static void media_write(void)
 	}
 }
 
+/* Whether one more delivery may be begun. What is sent counts, not who was
+ * looked at and had nothing queued; at most a second's share is saved up. */
+static bool pace(uint64_t now_ms)
+{
+	double rate = pf_params.delivery_rate;
+
+	if(rate == 0) {
+		return true;
+	}
+	allowance += rate * (double)(now_ms - allowed_at_ms) / 1000;
+	allowed_at_ms = now_ms;
+	if(allowance > rate) {
+		allowance = rate;
+	}
+	return allowance >= 1;
+}
+
+#define DOUBTS 128 /* in one round trip */
+#define DOUBTS_ROUNDS 8
+
+/* Most of those who register have nothing queued. That is asked for many at
+ * once, so that a storm of registrations costs little; who queues something
+ * for them after this finds them registered, and tells us. true: there may be
+ * more. */
+static bool doubts_ask(uint64_t now_ms)
+{
+	static struct cpm_pl aors[DOUBTS];
+	static struct job *of[DOUBTS];
+	static bool queued[DOUBTS];
+	struct job *j;
+	unsigned scanned = 0;
+	size_t n = 0;
+	size_t i;
+
+	for(j = pending.first; j != NULL && scanned < 1000 && n < DOUBTS;
+			j = j->later, scanned++) {
+		if(j->doubt && j->due_ms <= now_ms) {
+			of[n] = j;
+			aors[n++] = job_aor(j);
+		}
+	}
+	if(n > 0
+			&& pf_store_note("queued",
+					   io_contacts_queued(pf_store(), aors, n, queued))
+					   != CPM_OK) {
+		memset(queued, 1, sizeof(queued)); /* then each for itself */
+	}
+	for(i = 0; i < n; i++) {
+		of[i]->doubt = false;
+		if(!queued[i]) {
+			job_free(of[i]);
+		}
+	}
+	return n == DOUBTS;
+}
+
 /* The pending are nearly in the order of their times; one that must wait for
  * the answer to its REGISTER does not hold up the others. */
 static void pending_start(void)
@@ -909,15 +991,24 @@ static void pending_start(void)
 	uint64_t now_ms = io_clock_mono_ms();
 	struct job *j, *later;
 	unsigned scanned = 0;
+	unsigned rounds = 0;
 
 	if(now_ms < brake_until_ms) {
 		return;
 	}
+	while(rounds++ < DOUBTS_ROUNDS && doubts_ask(now_ms))
+		;
 	for(j = pending.first;
 			j != NULL && scanned < 1000
 			&& active.count - pulling_count < pf_conf.delivery_parallel;
 			j = later, scanned++) {
 		later = j->later;
+		if(j->doubt) {
+			continue; /* asked for in the next round */
+		}
+		if(j->due_ms <= now_ms && !pace(now_ms)) {
+			return;
+		}
 		if(j->due_ms <= now_ms) {
 			job_start(j);
 		}
@@ -990,6 +1081,7 @@ static int claim(const unsigned *shards, size_t count, uint64_t *left_r)
 					&n, left_r));
 	for(i = 0; rc == CPM_OK && i < n; i++) {
 		pf_enabler_check(users[i].aor);
+		pf_regevent_check(users[i].aor);
 		if(users[i].aor.n == 0 || users[i].aor.n > CPM_AOR_MAX) {
 			continue;
 		}
@@ -1076,6 +1168,7 @@ static void start(unsigned index)
 	}
 	pf_uac_start(index);
 	pf_subscribe_start(index);
+	pf_regevent_start(index);
 	job_of_slot = calloc(pf_conf.delivery_parallel, sizeof(*job_of_slot));
 	if(job_of_slot == NULL) {
 		LM_CRIT("delivery: no memory\n");
@@ -1116,10 +1209,12 @@ void pf_delivery_main(unsigned index)
 		pf_notify_tick();
 		pf_subscribe_tick();
 		pf_enabler_tick();
+		pf_regevent_tick();
 		now_ms = io_clock_mono_ms();
 		timeout = now_ms < sweep_at ? (int)(sweep_at - now_ms) : 0;
 		if((pending.count > 0 || active.count > 0 || pf_notify_is_pending()
-				   || pf_subscribe_is_pending() || pf_enabler_is_pending())
+				   || pf_subscribe_is_pending() || pf_enabler_is_pending()
+				   || pf_regevent_is_pending())
 				&& timeout > TICK_MS / 2) {
 			timeout = TICK_MS / 2;
 		}

@@ -10,6 +10,7 @@
 
 #include "pf_conf.h"
 #include "pf_outcome.h"
+#include "pf_store.h"
 
 #include "../../core/action.h"
 #include "../../core/dprint.h"
@@ -58,6 +59,7 @@ static void run(enum pf_event event, struct sip_msg *fmsg)
 			pf_params.event_callback, (int)strlen(pf_params.event_callback)};
 	sr_kemi_eng_t *engine = callback.len > 0 ? sr_kemi_eng_get() : NULL;
 	int before = get_route_type();
+	void *lent = pf_store_lend();
 
 	set_route_type(EVENT_ROUTE);
 	if(routes[event] >= 0) {
@@ -69,6 +71,7 @@ static void run(enum pf_event event, struct sip_msg *fmsg)
 		LM_ERR("event: %s failed for %s\n", callback.s, names[event].s);
 	}
 	set_route_type(before);
+	pf_store_back(lent);
 }
 
 void pf_event(enum pf_event event, struct cpm_pl aor, struct cpm_pl id,

@@ -36,6 +36,7 @@ enum pf_hint_kind
 	PF_HINT_UAC,		/* a request's slot (pf_uac) has an answer */
 	PF_HINT_SUBSCRIBED, /* subscribers of aor are owed something */
 	PF_HINT_CHANGED,	/* aor's queue, and nothing else comes of it */
+	PF_HINT_REG,		/* a subscription of ours for aor is to be seen to */
 };
 
 /* What a hint about a user asks for. */

@@ -25,6 +25,7 @@
 #include "pf_route.h"
 #include "pf_script.h"
 #include "pf_pull.h"
+#include "pf_regevent.h"
 #include "pf_session.h"
 #include "pf_stats.h"
 #include "pf_subscribe.h"
@@ -154,6 +155,16 @@ static param_export_t params[] = {
 	{ "notify_max_bytes", INT_PARAM, &pf_params.notify_max_bytes },
 	{ "subscribe_max_expires", INT_PARAM, &pf_params.subscribe_max_expires },
 	{ "presence", INT_PARAM, &pf_params.presence },
+	{ "registrar", PARAM_STRING, &pf_params.registrar },
+	{ "reg_uri", PARAM_STRING, &pf_params.reg_uri },
+	{ "reg_route", PARAM_STRING, &pf_params.reg_route },
+	{ "reg_route_aor", INT_PARAM, &pf_params.reg_route_aor },
+	{ "reg_expires", INT_PARAM, &pf_params.reg_expires },
+	{ "reg_max_subscriptions", INT_PARAM, &pf_params.reg_max_subscriptions },
+	{ "reg_linger", INT_PARAM, &pf_params.reg_linger },
+	{ "reg_retry_time", INT_PARAM, &pf_params.reg_retry_time },
+	{ "reg_timeout", INT_PARAM, &pf_params.reg_timeout },
+	{ "delivery_rate", INT_PARAM, &pf_params.delivery_rate },
 	{ 0, 0, 0 }
 };
 
@@ -191,8 +202,9 @@ static int mod_init(void)
 			|| pf_hint_init() < 0 || pf_media_init() < 0
 			|| pf_session_init() < 0 || pf_pull_init() < 0 || pf_tm_init() < 0
 			|| pf_uac_init() < 0 || pf_subscribe_init() < 0
-			|| pf_usrloc_init() < 0 || pf_outcome_init() < 0
-			|| pf_route_init() < 0 || pf_event_init() < 0) {
+			|| pf_usrloc_init() < 0 || pf_regevent_init() < 0
+			|| pf_outcome_init() < 0 || pf_route_init() < 0
+			|| pf_event_init() < 0) {
 		return -1;
 	}
 	processes =

@@ -67,6 +67,14 @@ static bool is_client_of(struct cpm_pl aor, const struct sip_msg *msg)
 int pf_owner(struct sip_msg *msg, char *buf, struct cpm_pl *aor_r,
 		const char **why_r)
 {
+	bool by_address;
+
+	return pf_owner_how(msg, buf, aor_r, why_r, &by_address);
+}
+
+int pf_owner_how(struct sip_msg *msg, char *buf, struct cpm_pl *aor_r,
+		const char **why_r, bool *by_address_r)
+{
 	struct pf_facts f;
 	struct cpm_pl user;
 
@@ -81,6 +89,8 @@ int pf_owner(struct sip_msg *msg, char *buf, struct cpm_pl *aor_r,
 			|| !pf_facts_is_home(*aor_r)) {
 		return CPM_ENOENT;
 	}
+	*by_address_r =
+			f.source == PF_IDENTITY_FROM && msg->rcv.proto == PROTO_UDP;
 	return f.source == PF_IDENTITY_FROM && !is_client_of(*aor_r, msg)
 				   ? CPM_ENOENT
 				   : CPM_OK;

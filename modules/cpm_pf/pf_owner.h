@@ -32,4 +32,10 @@ struct sip_msg;
 int pf_owner(struct sip_msg *msg, char *buf, struct cpm_pl *aor_r,
 		const char **why_r);
 
+/* The same. *by_address_r: nothing but the source of a datagram speaks for it.
+ * That can be forged by who sees no answer: what is told, is told there and
+ * nowhere else. */
+int pf_owner_how(struct sip_msg *msg, char *buf, struct cpm_pl *aor_r,
+		const char **why_r, bool *by_address_r);
+
 #endif

@@ -22,6 +22,7 @@
 #include "pf_owner.h"
 #include "pf_stats.h"
 #include "pf_str.h"
+#include "pf_tm.h"
 
 #include "../../core/data_lump_rpl.h"
 #include "../../core/dprint.h"
@@ -610,85 +611,6 @@ struct pf_call *pf_pull_next(unsigned worker)
 	return NULL;
 }
 
-/* The INVITE as a message of this process' own, with the dialog's tag in its To.
- * Nothing is hung on the transaction's request: tm may build another reply from
- * that at this very time, in another process and under no lock (487 to a
- * CANCEL). CPM_OK: msg is to be freed, and buf is what it lies in. */
-static int request_copy(const struct cell *t, struct cpm_pl tag, char **buf_r,
-		struct sip_msg *msg)
-{
-	const struct sip_msg *req = t->uas.request;
-	size_t at = (size_t)(req->to->body.s + req->to->body.len - req->buf);
-	struct cpm_pl raw = cpm_pl(req->buf, req->len);
-	struct cpm_wr w;
-	size_t cap = raw.n + tag.n + sizeof(";tag=");
-	char *buf = at <= raw.n ? pkg_malloc(cap) : NULL;
-
-	if(buf == NULL) {
-		return CPM_ENOMEM;
-	}
-	cpm_wr_init(&w, buf, cap);
-	cpm_wr_pl_put(&w, cpm_pl(raw.p, at));
-	if(tag.n > 0) {
-		cpm_wr_str(&w, ";tag=");
-		cpm_wr_pl_put(&w, tag);
-	}
-	cpm_wr_pl_put(&w, cpm_pl_from(raw, at));
-	memset(msg, 0, sizeof(*msg));
-	msg->buf = buf;
-	msg->len = (unsigned)w.n;
-	msg->rcv = req->rcv;
-	msg->id = req->id;
-	if(!cpm_wr_ok(&w) || parse_msg(buf, msg->len, msg) != 0
-			|| parse_headers(msg, HDR_EOH_F, 0) < 0
-			|| parse_to_header(msg) < 0) {
-		free_sip_msg(msg);
-		pkg_free(buf);
-		return CPM_EPROTO;
-	}
-	msg->msg_flags |= req->msg_flags & (FL_FORCE_RPORT | FL_ADD_LOCAL_RPORT);
-	*buf_r = buf;
-	return CPM_OK;
-}
-
-static int lump_add(struct sip_msg *msg, struct cpm_pl text, int flags)
-{
-	return text.n == 0
-						   || add_lump_rpl(
-									  msg, (char *)text.p, (int)text.n, flags)
-									  != NULL
-				   ? CPM_OK
-				   : CPM_ENOMEM;
-}
-
-static int reply_send(struct cell *t, unsigned code, const char *reason,
-		struct cpm_pl headers, struct cpm_pl body, struct cpm_pl tag)
-{
-	struct sip_msg msg;
-	char *buf = NULL;
-	int rc;
-
-	/* an answer of tm itself (487) has been the last one */
-	if(t->uas.status >= 200) {
-		return CPM_ENOENT;
-	}
-	rc = request_copy(t, tag, &buf, &msg);
-	if(rc != CPM_OK) {
-		LM_ERR("pull: no reply can be made result=%s\n", cpm_rc_name(rc));
-		return rc;
-	}
-	rc = lump_add(&msg, headers, LUMP_RPL_HDR);
-	if(rc == CPM_OK) {
-		rc = lump_add(&msg, body, LUMP_RPL_BODY);
-	}
-	if(rc == CPM_OK && tmb.t_reply_trans(t, &msg, code, (char *)reason) < 0) {
-		rc = CPM_ENOENT;
-	}
-	free_sip_msg(&msg);
-	pkg_free(buf);
-	return rc;
-}
-
 int pf_pull_reply(const struct pf_call *call, unsigned code, const char *reason,
 		const char *why, struct cpm_pl headers, struct cpm_pl body,
 		struct cpm_pl tag)
@@ -711,7 +633,7 @@ int pf_pull_reply(const struct pf_call *call, unsigned code, const char *reason,
 	if(tmb.t_lookup_ident(&t, call->hash_index, call->label) < 0) {
 		return CPM_ENOENT;
 	}
-	rc = reply_send(t, code, reason, cpm_wr_pl(&w), body, tag);
+	rc = pf_tm_reply(t, code, reason, cpm_wr_pl(&w), body, tag);
 	tmb.unref_cell(t);
 	(void)tmb.t_sett(NULL, T_BR_UNDEFINED);
 	if(rc == CPM_OK && code >= 300) {

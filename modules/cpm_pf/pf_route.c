@@ -622,8 +622,8 @@ int pf_route_ki_recipient_aor(struct sip_msg *msg, str *aor_text)
 	if(pf_prefs_get(aor, &prefs_buf, &prefs, &policy, &diag) != CPM_OK) {
 		return cannot_tell(msg, diag.why);
 	}
-	if(prefs.known) {
-		pf_usrloc_contacts(aor, contacts, &count);
+	if(prefs.known && pf_usrloc_contacts(aor, contacts, &count) != CPM_OK) {
+		return cannot_tell(msg, "store-down");
 	}
 	clients_of(msg, contacts, count, clients);
 	cpm_decide_recipient(&prefs, &policy, &f.m, clients, count,

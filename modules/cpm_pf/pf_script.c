@@ -16,6 +16,7 @@
 #include "pf_outcome.h"
 #include "pf_pull.h"
 #include "pf_prefs.h"
+#include "pf_regevent.h"
 #include "pf_route.h"
 #include "pf_session.h"
 #include "pf_sip.h"
@@ -301,6 +302,7 @@ static int ki_flush_mode(struct sip_msg *msg, str *aor, str *mode)
 {
 	struct cpm_pl m = pf_pl(*mode);
 	struct cpm_pl uri = pf_pl(*aor);
+	struct pf_regevent_outcome by_event;
 
 	enum pf_hint_mode how = PF_HINT_AUTO;
 
@@ -313,6 +315,10 @@ static int ki_flush_mode(struct sip_msg *msg, str *aor, str *mode)
 			   "or notify\n",
 				(int)m.n, m.p);
 		return refuse(msg, -1, 400, "Bad Mode", "bad-mode");
+	}
+	if(uri.n == 0 && pf_regevent_flush(msg, how, &by_event)) {
+		return refuse(
+				msg, by_event.rc, by_event.code, by_event.reason, by_event.why);
 	}
 	return flush_uri(msg, uri.n > 0 ? uri : flush_target(msg), how);
 }
@@ -355,6 +361,9 @@ static int ki_session(struct sip_msg *msg)
 
 	if(rc < 0) {
 		rc = pf_subscribe_request(msg);
+	}
+	if(rc < 0) {
+		rc = pf_regevent_request(msg);
 	}
 	return rc < 0 ? pf_pull_request(msg) : rc;
 }

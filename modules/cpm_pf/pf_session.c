@@ -25,6 +25,7 @@
 #include "pf_pull.h"
 #include "pf_slot.h"
 #include "pf_stats.h"
+#include "pf_store.h"
 #include "pf_str.h"
 #include "pf_tm.h"
 #include "pf_uac.h"
@@ -459,6 +460,7 @@ static int request_send(struct pf_session *s, const char *method_name,
 	struct cpm_pl routes =
 			s->facts != NULL ? fact(s->facts, FACT_ROUTES) : s->path;
 	uac_req_t uac;
+	void *lent;
 	dlg_t d;
 	int rc;
 
@@ -490,7 +492,9 @@ static int request_send(struct pf_session *s, const char *method_name,
 					(struct pf_slot){self, s->slot, s->generation})
 							 : NULL);
 	/* 0: an event_route[tm:local-request] has dropped it */
+	lent = pf_store_lend();
 	rc = tmb.t_uac(&uac) <= 0 ? CPM_EDOWN : CPM_OK;
+	pf_store_back(lent);
 	free_rr(&d.route_set);
 	return rc;
 }

@@ -8,6 +8,7 @@
 
 #include "pf_store.h"
 
+#include "io/io_clock.h"
 #include "pf_conf.h"
 #include "pf_stats.h"
 
@@ -15,6 +16,7 @@
 
 static struct io_queue *queue;
 static bool down;
+static uint64_t asked_us; /* when it was asked for; 0: that call is noted */
 
 struct io_queue *pf_store(void)
 {
@@ -24,11 +26,24 @@ struct io_queue *pf_store(void)
 			LM_ERR("store: no memory for a connection\n");
 		}
 	}
+	asked_us = io_clock_mono_us();
 	return queue;
+}
+
+static void took(void)
+{
+	uint64_t now_us = io_clock_mono_us();
+
+	if(asked_us > 0 && now_us >= asked_us) {
+		cpm_hist_observe(
+				pf_stats, CPM_HIST_redis_command_seconds, now_us - asked_us);
+	}
+	asked_us = 0;
 }
 
 int pf_store_note(const char *what, int rc)
 {
+	took();
 	switch(rc) {
 		case CPM_EDOWN:
 		case CPM_EUNSURE:
@@ -55,4 +70,16 @@ int pf_store_note(const char *what, int rc)
 			break;
 	}
 	return rc;
+}
+
+void *pf_store_lend(void)
+{
+	return queue != NULL ? io_queue_lend(queue) : NULL;
+}
+
+void pf_store_back(void *lent)
+{
+	if(queue != NULL) {
+		io_queue_back(queue, lent);
+	}
 }

@@ -24,6 +24,12 @@
 /* NULL only without memory (logged). */
 struct io_queue *pf_store(void);
 
+/* Around what may run script (tm's t_uac runs event_route[tm:local-request]),
+ * whose functions use the queue as well: what it has lent up to now stays good.
+ * pf_store_back takes what pf_store_lend gave. */
+void *pf_store_lend(void);
+void pf_store_back(void *lent);
+
 /* Give every result of an io_queue call to this: logs a change of Redis'
  * availability, counts errors, returns rc. what: the call's name. */
 int pf_store_note(const char *what, int rc);

@@ -24,6 +24,7 @@
 #include "pf_stats.h"
 #include "pf_store.h"
 #include "pf_str.h"
+#include "pf_tm.h"
 #include "pf_uac.h"
 
 #include "../../core/data_lump_rpl.h"
@@ -99,30 +100,29 @@ static int transaction(struct sip_msg *msg)
 static void answer_send(struct sip_msg *msg, struct answer *a)
 {
 	struct cpm_pl headers = cpm_wr_pl(&a->w);
-	str reason = {(char *)a->reason, (int)strlen(a->reason)};
-	str headers_s = pf_str(headers);
-	str tag = pf_str(a->tag);
 	struct cell *t = tmb.t_gett();
 	int rc;
 
 	if(!cpm_wr_ok(&a->w)) {
-		headers_s.len = 0;
+		headers.n = 0;
 	}
 	if(a->tag.n > 0 && t != NULL && t != T_UNDEFINED) {
-		/* it gives a reference back that it believes to have been taken by
-		 * looking the transaction up */
-		atomic_inc(&t->ref_count);
-		rc = tmb.t_reply_with_body(t, a->code, &reason, NULL, &headers_s, &tag);
+		rc = pf_tm_reply(t, a->code, a->reason, headers, CPM_PL_NULL, a->tag);
+		if(rc != CPM_OK) {
+			(void)tmb.t_release(msg);
+			rc = -1;
+		}
 	} else {
-		if(headers_s.len > 0
-				&& add_lump_rpl(msg, headers_s.s, headers_s.len, LUMP_RPL_HDR)
+		if(headers.n > 0
+				&& add_lump_rpl(
+						   msg, (char *)headers.p, (int)headers.n, LUMP_RPL_HDR)
 						   == NULL) {
 			LM_ERR("subscribe: headers could not be added\n");
 		}
 		rc = tmb.t_reply(msg, a->code, (char *)a->reason);
 	}
 	if(rc < 0) {
-		LM_ERR("subscribe: no reply could be sent\n");
+		LM_NOTICE("subscribe: no reply could be sent, or it was cancelled\n");
 	}
 }
 
@@ -174,6 +174,7 @@ struct subscribe
 	struct cpm_pl socket;
 	char received_buf[96];
 	struct cpm_pl received;
+	bool by_address; /* all that says whose it is (pf_owner_how) */
 	char tag_buf[CPM_SUBS_TAG_MAX];
 };
 
@@ -245,30 +246,40 @@ static int terms_read(
 	return rc == CPM_OK ? 0 : refuse(a, 400, "Bad Expires", "bad-expires");
 }
 
-/* Where its requests go if no proxy has written itself into the route: to the
- * Contact, but where that is another host than the request has come from, there
- * is a NAT, or a name that need not be asked for. */
-static void received_of(struct subscribe *s, struct sip_msg *msg)
+/* Whether what is sent to this URI goes to the host that the request has come
+ * from. */
+static bool is_source(struct sip_msg *msg, struct cpm_pl uri)
 {
-	struct receive_info *rcv = &msg->rcv;
 	struct sip_uri u;
 	struct ip_addr *ip;
-	struct cpm_wr w;
 	str host;
 
-	s->received = CPM_PL_NULL;
-	if(msg->record_route != NULL
-			|| (msg->via1 != NULL && msg->via1->next != NULL)
-			|| msg->h_via2 != NULL
-			|| parse_uri((char *)s->contact.p, (int)s->contact.n, &u) < 0) {
-		return;
+	if(uri.n == 0 || parse_uri((char *)uri.p, (int)uri.n, &u) < 0
+			|| u.maddr_val.len > 0) {
+		return false;
 	}
 	host = u.host;
 	ip = str2ip(&host);
 	if(ip == NULL) {
 		ip = str2ip6(&host);
 	}
-	if(ip != NULL && ip_addr_cmp(ip, &rcv->src_ip)) {
+	return ip != NULL && ip_addr_cmp(ip, &msg->rcv.src_ip);
+}
+
+/* Where its requests go if no proxy has written itself into the route: to the
+ * Contact, but where that is another host than the request has come from, there
+ * is a NAT, or a name that need not be asked for. */
+static void received_of(struct subscribe *s, struct sip_msg *msg)
+{
+	struct receive_info *rcv = &msg->rcv;
+	struct cpm_wr w;
+
+	s->received = CPM_PL_NULL;
+	if(msg->record_route != NULL
+			|| (!s->by_address
+					&& ((msg->via1 != NULL && msg->via1->next != NULL)
+							|| msg->h_via2 != NULL))
+			|| is_source(msg, s->contact)) {
 		return;
 	}
 	cpm_wr_init(&w, s->received_buf, sizeof(s->received_buf));
@@ -312,6 +323,14 @@ static int dialog_read(
 	if(!cpm_pl_istarts(s->contact, CPM_PL_LIT("sip:"))
 			&& !cpm_pl_istarts(s->contact, CPM_PL_LIT("sips:"))) {
 		return refuse(a, 400, "Bad Request", "bad-contact");
+	}
+	/* its client registered without a proxy, and so it asks */
+	if(s->by_address && msg->record_route != NULL
+			&& (parse_rr(msg->record_route) < 0
+					|| !is_source(msg,
+							pf_pl(((rr_t *)msg->record_route->parsed)
+											->nameaddr.uri)))) {
+		return refuse(a, 403, "Forbidden", "route-elsewhere");
 	}
 	if(msg->rcv.bind_address != NULL) {
 		s->socket = pf_pl(msg->rcv.bind_address->sock_str);
@@ -425,7 +444,7 @@ static int owner_read(
 	static struct pf_prefs_buf buf;
 	struct cpm_prefs prefs;
 	const char *why = "";
-	int rc = pf_owner(msg, s->aor_buf, &s->aor, &why);
+	int rc = pf_owner_how(msg, s->aor_buf, &s->aor, &why, &s->by_address);
 
 	if(rc == CPM_EPROTO) {
 		return refuse(a, 400, "Bad Request", why);
@@ -511,12 +530,15 @@ static int in_dialog(struct sip_msg *msg)
 		case METHOD_SUBSCRIBE:
 			return answered(msg, false, CPM_PL_NULL);
 		case METHOD_ACK:
+			/* of a 481: tm ends its retransmissions */
+			(void)tmb.t_newtran(msg);
 			return 1;
 		default:
 			if(transaction(msg) == 1
 					&& tmb.t_reply(msg, 481, "Call/Transaction Does Not Exist")
 							   < 0) {
-				LM_ERR("subscribe: no reply could be sent\n");
+				LM_NOTICE("subscribe: no reply could be sent, or it was "
+						  "cancelled\n");
 			}
 			return 1;
 	}
@@ -876,6 +898,10 @@ static int serve(struct cpm_pl aor)
 	size_t i;
 	int rc;
 
+	/* what is taken and cannot be sent would be claimed for nothing */
+	if(!pf_uac_notifies(CPM_SUBS_TAKE_MAX)) {
+		return CPM_ELIMIT;
+	}
 	cpm_wr_init(&w, buf, sizeof(buf));
 	rc = pf_notify_body(aor, pf_conf.notify_type,
 			max > REQUEST_REST ? max - REQUEST_REST : 0, &w, NULL);

@@ -14,13 +14,17 @@
 #include "pf_conf.h"
 #include "pf_hint.h"
 #include "pf_slot.h"
+#include "pf_store.h"
 #include "pf_str.h"
 #include "pf_usrloc.h"
 
+#include "../../core/data_lump_rpl.h"
 #include "../../core/dprint.h"
 #include "../../core/mem/mem.h"
 #include "../../core/mem/shm_mem.h"
+#include "../../core/parser/msg_parser.h"
 #include "../../core/parser/parse_rr.h"
+#include "../../core/parser/parse_to.h"
 #include "../tm/tm_load.h"
 
 /* generation << 16 | code; code 0: free or no answer yet */
@@ -186,7 +190,9 @@ int pf_tm_send(unsigned worker, const struct cpm_contact *contact,
 	uac_req_t uac;
 	uint32_t slot = 0;
 	bool built = false;
+	void *lent;
 	char *buf;
+	int sent;
 	size_t cap = msg->headers.n + CPM_AOR_MAX + 256;
 	int rc;
 
@@ -211,8 +217,11 @@ int pf_tm_send(unsigned worker, const struct cpm_contact *contact,
 				TMCB_LOCAL_COMPLETED, on_answer,
 				pf_slot_param((struct pf_slot){
 						worker, slot, slot_at(worker, slot)->generation}));
+		lent = pf_store_lend();
+		sent = tmb.t_uac(&uac);
+		pf_store_back(lent);
 		/* 0: event_route[tm:local-request] dropped it */
-		if(tmb.t_uac(&uac) <= 0) {
+		if(sent <= 0) {
 			pf_tm_done(worker, slot);
 			rc = CPM_EDOWN;
 		} else {
@@ -222,6 +231,88 @@ int pf_tm_send(unsigned worker, const struct cpm_contact *contact,
 	if(built) {
 		free_rr(&r.dlg.route_set);
 	}
+	pkg_free(buf);
+	return rc;
+}
+
+/* --------------------------------------------------------------- replies */
+
+/* A transaction's request as a message of this process' own, with the dialog's
+ * tag in its To. Nothing is hung on the shared one (tm's own t_reply_with_body
+ * does that): tm may build another reply from it at this very time, in another
+ * process and under no lock (487 to a CANCEL, whatever the method). CPM_OK: msg
+ * is to be freed, and buf is what it lies in. */
+static int request_copy(const struct cell *t, struct cpm_pl tag, char **buf_r,
+		struct sip_msg *msg)
+{
+	const struct sip_msg *req = t->uas.request;
+	size_t at = (size_t)(req->to->body.s + req->to->body.len - req->buf);
+	struct cpm_pl raw = cpm_pl(req->buf, req->len);
+	struct cpm_wr w;
+	size_t cap = raw.n + tag.n + sizeof(";tag=");
+	char *buf = at <= raw.n ? pkg_malloc(cap) : NULL;
+
+	if(buf == NULL) {
+		return CPM_ENOMEM;
+	}
+	cpm_wr_init(&w, buf, cap);
+	cpm_wr_pl_put(&w, cpm_pl(raw.p, at));
+	if(tag.n > 0) {
+		cpm_wr_str(&w, ";tag=");
+		cpm_wr_pl_put(&w, tag);
+	}
+	cpm_wr_pl_put(&w, cpm_pl_from(raw, at));
+	memset(msg, 0, sizeof(*msg));
+	msg->buf = buf;
+	msg->len = (unsigned)w.n;
+	msg->rcv = req->rcv;
+	msg->id = req->id;
+	if(!cpm_wr_ok(&w) || parse_msg(buf, msg->len, msg) != 0
+			|| parse_headers(msg, HDR_EOH_F, 0) < 0
+			|| parse_to_header(msg) < 0) {
+		free_sip_msg(msg);
+		pkg_free(buf);
+		return CPM_EPROTO;
+	}
+	msg->msg_flags |= req->msg_flags & (FL_FORCE_RPORT | FL_ADD_LOCAL_RPORT);
+	*buf_r = buf;
+	return CPM_OK;
+}
+
+static int lump_add(struct sip_msg *msg, struct cpm_pl text, int flags)
+{
+	return text.n == 0
+						   || add_lump_rpl(
+									  msg, (char *)text.p, (int)text.n, flags)
+									  != NULL
+				   ? CPM_OK
+				   : CPM_ENOMEM;
+}
+
+int pf_tm_reply(struct cell *t, unsigned code, const char *reason,
+		struct cpm_pl headers, struct cpm_pl body, struct cpm_pl tag)
+{
+	struct sip_msg msg;
+	char *buf = NULL;
+	int rc;
+
+	/* an answer of tm itself (487) has been the last one */
+	if(t->uas.status >= 200) {
+		return CPM_ENOENT;
+	}
+	rc = request_copy(t, tag, &buf, &msg);
+	if(rc != CPM_OK) {
+		LM_ERR("tm: no reply can be made result=%s\n", cpm_rc_name(rc));
+		return rc;
+	}
+	rc = lump_add(&msg, headers, LUMP_RPL_HDR);
+	if(rc == CPM_OK) {
+		rc = lump_add(&msg, body, LUMP_RPL_BODY);
+	}
+	if(rc == CPM_OK && tmb.t_reply_trans(t, &msg, code, (char *)reason) < 0) {
+		rc = CPM_ENOENT;
+	}
+	free_sip_msg(&msg);
 	pkg_free(buf);
 	return rc;
 }

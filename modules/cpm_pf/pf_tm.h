@@ -10,7 +10,7 @@
  * pf_tm.h - sends queued messages as SIP requests, and collects the answers.
  *
  * runs in:  pf_tm_send in a delivery worker; the callback in whichever
- *           process got the answer or the time-out
+ *           process got the answer or the time-out; pf_tm_reply anywhere
  * owns:     the slots: shared memory, made before any fork, each used by one
  *           delivery worker
  *
@@ -49,6 +49,15 @@ unsigned pf_tm_answer(unsigned worker, uint32_t slot);
 
 /* Gives a slot back. */
 void pf_tm_done(unsigned worker, uint32_t slot);
+
+struct cell;
+
+/* A final reply with the dialog's tag in its To (tag "": as it is), whoever
+ * else may be answering this transaction just now. headers: lines with CRLF.
+ * CPM_OK; CPM_ENOENT: it has had its answer, or none can be sent; CPM_ENOMEM,
+ * CPM_EPROTO: none can be made (logged). */
+int pf_tm_reply(struct cell *t, unsigned code, const char *reason,
+		struct cpm_pl headers, struct cpm_pl body, struct cpm_pl tag);
 
 /* Slots of one worker: 0 .. pf_conf.delivery_parallel - 1. */
 

@@ -15,6 +15,7 @@
 #include "pf_conf.h"
 #include "pf_hint.h"
 #include "pf_slot.h"
+#include "pf_store.h"
 #include "pf_str.h"
 #include "pf_tm.h"
 #include "pf_usrloc.h"
@@ -22,6 +23,7 @@
 #include "../../core/dprint.h"
 #include "../../core/mem/mem.h"
 #include "../../core/mem/shm_mem.h"
+#include "../../core/parser/msg_parser.h"
 #include "../../core/parser/parse_rr.h"
 #include "../../core/socket_info.h"
 #include "../tm/tm_load.h"
@@ -31,11 +33,21 @@
 #define INDEX_BITS 16
 #define INDEX_MASK ((1u << INDEX_BITS) - 1)
 
+/* Clients that answer nothing can have all slots but these wait for them. */
+#define NOTIFIES_MAX (PF_UAC_SLOTS * 3 / 4)
+
 /* In shared memory. */
 struct slot
 {
-	_Atomic uint64_t answer; /* generation << 16 | code; code 0: none yet */
+	/* generation << 40 | what pf_uac_wait_s tells << 16 | code; code 0: none
+	 * yet. One word: of what comes too late nothing stays */
+	_Atomic uint64_t answer;
 };
+
+static uint64_t answer_of(uint32_t generation, uint32_t wait, unsigned code)
+{
+	return (uint64_t)generation << 40 | (uint64_t)wait << 16 | (code & 0xffff);
+}
 
 /* The worker's own. */
 struct wait
@@ -54,6 +66,8 @@ static struct slot *slots; /* [worker][PF_UAC_SLOTS] */
 static unsigned self;
 static struct wait waits[PF_UAC_SLOTS];
 static uint32_t next_free; /* where to begin to look for a free one */
+static uint32_t used_count;
+static uint32_t wait_s;	   /* of the answer that is being told */
 
 static struct slot *slot_at(unsigned worker, uint32_t i)
 {
@@ -83,6 +97,34 @@ void pf_uac_start(unsigned worker)
 	self = worker;
 }
 
+/* Retry-After, or Min-Expires of a 423; 0: none, or nothing was answered. */
+static uint32_t wait_of(struct sip_msg *rpl, int code)
+{
+	const char *name = code == 423 ? "Min-Expires" : "Retry-After";
+	const struct hdr_field *h;
+	struct cpm_pl v;
+	uint64_t s;
+	size_t n = 0;
+
+	/* one that tm keeps in shared memory is not ours to parse any further */
+	if(rpl == NULL || rpl == FAKED_REPLY || code < 300
+			|| (rpl->msg_flags & FL_SHM_CLONE) != 0
+			|| parse_headers(rpl, HDR_EOH_F, 0) < 0) {
+		return 0;
+	}
+	for(h = rpl->headers; h != NULL && !pf_is_named(h, name); h = h->next)
+		;
+	if(h == NULL) {
+		return 0;
+	}
+	/* a comment and parameters may follow (RFC 3261, 20.33) */
+	v = cpm_pl_trim(pf_pl(h->body));
+	while(n < v.n && v.p[n] >= '0' && v.p[n] <= '9') {
+		n++;
+	}
+	return cpm_pl_u64(cpm_pl(v.p, n), 86400, &s) == CPM_OK ? (uint32_t)s : 0;
+}
+
 static void on_answer(struct cell *t, int type, struct tmcb_params *ps)
 {
 	uint64_t expected, answer;
@@ -93,8 +135,9 @@ static void on_answer(struct cell *t, int type, struct tmcb_params *ps)
 					*ps->param, pf_conf.delivery_workers, PF_UAC_SLOTS, &ref)) {
 		return;
 	}
-	expected = (uint64_t)ref.generation << 16;
-	answer = expected | ((uint64_t)ps->code & 0xffff);
+	expected = answer_of(ref.generation, 0, 0);
+	answer = answer_of(
+			ref.generation, wait_of(ps->rpl, ps->code), (unsigned)ps->code);
 	if(atomic_compare_exchange_strong(
 			   &slot_at(ref.worker, ref.index)->answer, &expected, answer)) {
 		pf_hint_uac(ref.worker, ref.index);
@@ -111,6 +154,7 @@ static bool slot_take(uint32_t *slot_r)
 		i = (next_free + n) % PF_UAC_SLOTS;
 		if(!waits[i].used) {
 			waits[i].used = true;
+			used_count++;
 			next_free = i + 1;
 			*slot_r = i;
 			return true;
@@ -119,14 +163,20 @@ static bool slot_take(uint32_t *slot_r)
 	return false;
 }
 
+bool pf_uac_notifies(unsigned n)
+{
+	return used_count + n <= NOTIFIES_MAX;
+}
+
 static void slot_free(uint32_t i)
 {
 	struct wait *w = &waits[i];
 
 	w->generation = pf_slot_next(w->generation);
 	w->used = false;
+	used_count--;
 	w->fn = NULL;
-	atomic_store(&slot_at(self, i)->answer, (uint64_t)w->generation << 16);
+	atomic_store(&slot_at(self, i)->answer, answer_of(w->generation, 0, 0));
 }
 
 static uint32_t name_of(uint32_t i)
@@ -148,19 +198,27 @@ static void slot_look(uint32_t i, uint64_t now_ms)
 {
 	pf_uac_fn fn = waits[i].fn;
 	void *owner = waits[i].owner;
+	uint64_t answer;
 	unsigned code;
 
 	if(!waits[i].used) {
 		return;
 	}
-	code = (unsigned)(atomic_load(&slot_at(self, i)->answer) & 0xffff);
+	answer = atomic_load(&slot_at(self, i)->answer);
+	code = (unsigned)(answer & 0xffff);
 	if(code == 0 && now_ms < waits[i].until_ms) {
 		return;
 	}
+	wait_s = (uint32_t)(answer >> 16 & 0xffffff);
 	slot_free(i);
 	if(fn != NULL) {
 		fn(owner, code != 0 ? code : 408);
 	}
+}
+
+uint32_t pf_uac_wait_s(void)
+{
+	return wait_s;
 }
 
 void pf_uac_hint(uint32_t slot)
@@ -204,13 +262,18 @@ static int request_send(const struct pf_uac_request *r, dlg_t *d,
 	str headers_s = pf_str(headers);
 	str body_s = pf_str(r->body);
 	uac_req_t uac;
+	void *lent;
+	int rc;
 
 	set_uac_req(&uac, &method, &headers_s, r->body.n > 0 ? &body_s : NULL, d,
 			TMCB_LOCAL_COMPLETED, on_answer,
 			pf_slot_param(
 					(struct pf_slot){self, slot, waits[slot].generation}));
 	/* 0: an event_route[tm:local-request] has dropped it */
-	return tmb.t_uac(&uac) <= 0 ? CPM_EDOWN : CPM_OK;
+	lent = pf_store_lend();
+	rc = tmb.t_uac(&uac) <= 0 ? CPM_EDOWN : CPM_OK;
+	pf_store_back(lent);
+	return rc;
 }
 
 int pf_uac_send(const struct pf_uac_request *r, pf_uac_fn fn, void *owner,
@@ -227,7 +290,9 @@ int pf_uac_send(const struct pf_uac_request *r, pf_uac_fn fn, void *owner,
 	 * in these lines */
 	cpm_wr_str(&w, "Max-Forwards: 70\r\n");
 	cpm_wr_pl_put(&w, r->headers);
-	if(!cpm_wr_ok(&w) || !slot_take(&slot)) {
+	if(!cpm_wr_ok(&w)
+			|| (strcmp(r->method, "NOTIFY") == 0 && !pf_uac_notifies(1))
+			|| !slot_take(&slot)) {
 		return CPM_ELIMIT;
 	}
 	rc = dialog_build(r, &d);

@@ -53,6 +53,10 @@ struct pf_uac_request
  * then: fn may send the next request. */
 typedef void (*pf_uac_fn)(void *owner, unsigned code);
 
+/* In fn only: seconds that the answer's Retry-After asks for, of a 423 its
+ * Min-Expires; 0: none. */
+uint32_t pf_uac_wait_s(void);
+
 int pf_uac_init(void); /* before fork; 0, or -1 logged */
 
 /* ---- in a delivery worker */
@@ -67,6 +71,10 @@ void pf_uac_start(unsigned worker);
  * it. */
 int pf_uac_send(const struct pf_uac_request *r, pf_uac_fn fn, void *owner,
 		uint32_t *slot_r);
+
+/* Whether n more NOTIFYs could be sent. They leave room for other requests:
+ * for NOTIFYs without end a client need do little. */
+bool pf_uac_notifies(unsigned n);
 
 /* The owner goes away: its fn is not called. One that has been called already
  * is forgotten, so a slot too much harms nobody. */

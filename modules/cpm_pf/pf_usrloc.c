@@ -12,6 +12,7 @@
 #include "core/cpm_wr.h"
 #include "pf_conf.h"
 #include "pf_hint.h"
+#include "pf_regevent.h"
 #include "pf_str.h"
 
 #include "../../core/dprint.h"
@@ -370,10 +371,15 @@ int pf_usrloc_contacts(
 		struct cpm_pl aor, struct pf_contact *contacts, size_t *count_r)
 {
 	struct copies to = {contacts, 0, 0};
+	int rc;
 
-	bindings_walk(aor, binding_copy, &to);
+	if(pf_conf.registrar_usrloc) {
+		bindings_walk(aor, binding_copy, &to);
+	}
 	*count_r = to.n;
-	return CPM_OK;
+	rc = pf_regevent_contacts(aor, contacts, count_r);
+	/* who is known here is there, whatever is known elsewhere */
+	return to.n > 0 ? CPM_OK : rc;
 }
 
 static bool binding_found(const ucontact_t *c, void *ctx)
@@ -384,10 +390,16 @@ static bool binding_found(const ucontact_t *c, void *ctx)
 
 bool pf_usrloc_is_registered(struct cpm_pl aor)
 {
+	static struct pf_contact elsewhere[CPM_CONTACTS_MAX];
 	bool found = false;
+	size_t count = 0;
 
-	bindings_walk(aor, binding_found, &found);
-	return found;
+	if(pf_conf.registrar_usrloc) {
+		bindings_walk(aor, binding_found, &found);
+	}
+	/* where that cannot be told, a look costs less than a message left lying */
+	return found || pf_regevent_contacts(aor, elsewhere, &count) != CPM_OK
+		   || count > 0;
 }
 
 struct socket_info *pf_usrloc_socket(struct cpm_pl name)

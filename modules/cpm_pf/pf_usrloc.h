@@ -52,7 +52,10 @@ struct pf_contact
 int pf_usrloc_init(void);
 
 /* Unexpired clients of a user, at most CPM_CONTACTS_MAX; none is CPM_OK with
- * 0. They are copies, good until the next call in this process. */
+ * 0. They are copies, good until the next call in this process. By parameter
+ * registrar those of the location table, of registration events
+ * (pf_regevent.h), or of both.
+ * CPM_EDOWN and the like: those of registration events cannot be told. */
 int pf_usrloc_contacts(
 		struct cpm_pl aor, struct pf_contact *contacts, size_t *count_r);
 

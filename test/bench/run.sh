@@ -9,6 +9,7 @@
 #            ways to answer, and with a million queued
 #   push     how fast queued messages reach clients that register, in sessions
 #            and otherwise
+#   register how much the module slows REGISTER down
 #   memory   what a queued message needs in Redis beyond its own bytes
 #
 # Prints tables; nothing here passes or fails by a number. What was measured
@@ -18,7 +19,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 readonly here
-readonly parts=(decide queue push memory)
+readonly parts=(decide queue push register memory)
 readonly module=${CPM_MODULE:-$here/../../modules/cpm_pf/cpm_pf.so}
 
 die()

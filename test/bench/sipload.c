@@ -7,10 +7,10 @@
  */
 
 /*
- * sipload.c - a closed loop of MESSAGE requests over UDP.
+ * sipload.c - a closed loop of MESSAGE or REGISTER requests over UDP.
  *
  *     sipload [-c OUT] [-n COUNT] [-w WARM] [-t SECONDS] [-l LOST_MS]
- *             [-u USERS] [-b BODY_BYTES] [-k KEY] HOST PORT
+ *             [-u USERS] [-b BODY_BYTES] [-k KEY] [-r] HOST PORT
  *
  * runs in:  benchmarks (queue.py builds it)
  * owns:     one connected socket
@@ -22,6 +22,8 @@
  * lost, and its place is used again. KEY (a few letters) is in every Call-ID
  * and branch: each run needs its own. The sender is always the same user; the
  * recipient is u<N>@example.org, N < USERS (1000), in an order that jumps.
+ * -r: REGISTER of u<N> instead, one client each with the feature tags of CPM,
+ * and from the second on a refresh.
  *
  * Prints one JSON object:
  *
@@ -61,6 +63,7 @@ struct options
 {
 	unsigned long out, count, warm, seconds, lost_ms, users, body;
 	const char *key;
+	bool registers;
 };
 
 /* A place for a request that is on its way. */
@@ -71,7 +74,7 @@ struct place
 	uint64_t sent_ns;
 };
 
-static struct options opt = {64, 10000, 0, 60, 2000, 1000, 100, "load"};
+static struct options opt = {64, 10000, 0, 60, 2000, 1000, 100, "load", false};
 static struct place places[OUT_MAX];
 static uint32_t *times_us; /* of the answered, in order of arrival */
 static size_t answered;
@@ -135,27 +138,52 @@ static unsigned long user_of(uint64_t seq)
 	return (unsigned long)((seq * 2654435761u) % opt.users);
 }
 
+static int register_write(unsigned place, uint64_t seq, unsigned long user)
+{
+	return snprintf(texts[text_count], REQUEST_MAX,
+			"REGISTER sip:example.org SIP/2.0\r\n"
+			"Via: SIP/2.0/UDP %s:%u;branch=z9hG4bK%s.%x.%llx\r\n"
+			"Max-Forwards: 70\r\n"
+			"From: <sip:u%lu@example.org>;tag=%llx\r\n"
+			"To: <sip:u%lu@example.org>\r\n"
+			"Call-ID: %s-u%lu@%s\r\n"
+			"CSeq: %llu REGISTER\r\n"
+			"Contact: <sip:u%lu@%s:%u>;+sip.instance=\"<urn:uuid:"
+			"00000000-0000-1000-8000-%012lx>\";+g.3gpp.icsi-ref=\""
+			"urn%%3Aurn-7%%3A3gpp-service.ims.icsi.oma.cpm.msg,"
+			"urn%%3Aurn-7%%3A3gpp-service.ims.icsi.oma.cpm.largemsg\"\r\n"
+			"Expires: 3600\r\n"
+			"Content-Length: 0\r\n\r\n",
+			local_host, local_port, opt.key, place, (unsigned long long)seq,
+			user, (unsigned long long)seq, user, opt.key, user, local_host,
+			(unsigned long long)seq + 1, user, local_host, local_port, user);
+}
+
 static void request(unsigned place, uint64_t seq)
 {
 	unsigned long user = user_of(seq);
+	int n;
 
 	places[place].busy = true;
 	places[place].seq = seq;
 	if(text_count == BATCH)
 		flush();
-	int n = snprintf(texts[text_count], REQUEST_MAX,
-			"MESSAGE sip:u%lu@example.org SIP/2.0\r\n"
-			"Via: SIP/2.0/UDP %s:%u;branch=z9hG4bK%s.%x.%llx\r\n"
-			"Max-Forwards: 70\r\n"
-			"From: <sip:alice@example.org>;tag=%s%llx\r\n"
-			"To: <sip:u%lu@example.org>\r\n"
-			"Call-ID: %s-%llx@%s\r\n"
-			"CSeq: 1 MESSAGE\r\n"
-			"Content-Type: text/plain\r\n"
-			"Content-Length: %lu\r\n\r\n%s",
-			user, local_host, local_port, opt.key, place,
-			(unsigned long long)seq, opt.key, (unsigned long long)seq, user,
-			opt.key, (unsigned long long)seq, local_host, opt.body, body);
+	if(opt.registers)
+		n = register_write(place, seq, user);
+	else
+		n = snprintf(texts[text_count], REQUEST_MAX,
+				"MESSAGE sip:u%lu@example.org SIP/2.0\r\n"
+				"Via: SIP/2.0/UDP %s:%u;branch=z9hG4bK%s.%x.%llx\r\n"
+				"Max-Forwards: 70\r\n"
+				"From: <sip:alice@example.org>;tag=%s%llx\r\n"
+				"To: <sip:u%lu@example.org>\r\n"
+				"Call-ID: %s-%llx@%s\r\n"
+				"CSeq: 1 MESSAGE\r\n"
+				"Content-Type: text/plain\r\n"
+				"Content-Length: %lu\r\n\r\n%s",
+				user, local_host, local_port, opt.key, place,
+				(unsigned long long)seq, opt.key, (unsigned long long)seq, user,
+				opt.key, (unsigned long long)seq, local_host, opt.body, body);
 	if(n <= 0 || n >= REQUEST_MAX) {
 		errno = EMSGSIZE;
 		die("request");
@@ -342,7 +370,11 @@ static bool options_read(int argc, char **argv)
 			{'b', &opt.body, 0, BODY_MAX}};
 	int c;
 
-	while((c = getopt(argc, argv, "c:n:w:t:l:u:b:k:")) != -1) {
+	while((c = getopt(argc, argv, "c:n:w:t:l:u:b:k:r")) != -1) {
+		if(c == 'r') {
+			opt.registers = true;
+			continue;
+		}
 		if(c == 'k') {
 			opt.key = optarg;
 			continue;

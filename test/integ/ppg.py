@@ -10,6 +10,7 @@ It keeps every byte that comes, reads it strictly, and answers as it is told:
     "malformed"          XML that is not well-formed
     "other"              XML that is none of PAP
     "bomb"               XML with entities that grow
+    "echo"               a refusal that says the credentials back
     "bad"                badmessage-response
     "huge"               more than anybody should read
     "silent"             nothing, and the connection stays
@@ -20,6 +21,7 @@ What is wrong with a push by the protocol is in its `problems`. Control
 entities are validated against test/data/pap_2.1-subset.dtd.
 """
 
+import base64
 import datetime
 import email.parser
 import email.policy
@@ -176,6 +178,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send(200, gate.document(
                 '<badmessage-response code="2000" desc="not understood" '
                 'bad-message-fragment="&lt;pap"/>'))
+        elif what == "echo":
+            # says the credentials back, and what is in them
+            said = self.headers["Authorization"]
+            kind, word = said.split(" ", 1)
+            if kind == "Basic":
+                said = base64.b64decode(word).decode() + " " + said
+            self.send(200, gate.document(
+                '<push-response push-id="1"><response-result code="4000" '
+                'desc="%s"/></push-response>' % said))
         elif what == "huge":
             self.send(200, b"<pap>" + b" " * HUGE)
         elif what == "silent":

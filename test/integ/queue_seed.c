@@ -22,6 +22,10 @@
  *     dead AOR ID TOKEN ERROR
  *     delivered AOR ID TOKEN
  *     interwork AOR ID
+ *     hold AOR ID
+ *     discard AOR ID
+ *     jobdo AOR -
+ *     jobdead AOR ID
  *
  * Prints a line for each; exits with 1 at the first that fails.
  */
@@ -30,7 +34,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io_queue.h"
+#include "io_jobs.h"
 
 #define WORDS_MAX 12
 #define LINE_BYTES (4 * 1024 * 1024)
@@ -134,6 +138,22 @@ static int do_settle(
 	return io_queue_release(q, w->v[1], w->v[3], CPM_PL_NULL, 3600000);
 }
 
+/* Leases the jobs of a user's shard; one of them is dead then, or all are
+ * being done. */
+static int do_job(struct io_queue *q, const struct words *w, bool dead)
+{
+	static struct cpm_job jobs[IO_JOBS_LEASE_MAX];
+	unsigned shard = cpm_queue_shard(w->v[1]);
+	size_t n = 0;
+	int rc = io_jobs_lease(q, &shard, 1, CPM_JOB_ALL, CPM_PL_LIT("seed"),
+			600000, IO_JOBS_LEASE_MAX, jobs, &n);
+
+	if(rc != CPM_OK || !dead)
+		return rc;
+	return io_jobs_settle(q, CPM_JOB_INTERWORK, w->v[1], w->v[2],
+			CPM_PL_LIT("seed"), CPM_JOB_GIVE_UP, 0, CPM_PL_LIT("488"));
+}
+
 static int run(struct io_queue *q, const struct words *w)
 {
 	if(w->n == 12 && cpm_pl_eq(w->v[0], CPM_PL_LIT("put")))
@@ -148,6 +168,14 @@ static int run(struct io_queue *q, const struct words *w)
 		return do_settle(q, w, CPM_SETTLE_DELIVERED);
 	if(w->n == 3 && cpm_pl_eq(w->v[0], CPM_PL_LIT("interwork")))
 		return io_queue_discard(q, w->v[1], w->v[2], 60000, CPM_JOB_INTERWORK);
+	if(w->n == 3 && cpm_pl_eq(w->v[0], CPM_PL_LIT("hold")))
+		return io_queue_turn(q, w->v[1], w->v[2], CPM_STATE_HELD, CPM_PL_NULL);
+	if(w->n == 3 && cpm_pl_eq(w->v[0], CPM_PL_LIT("discard")))
+		return io_queue_discard(q, w->v[1], w->v[2], 60000, CPM_JOB_NONE);
+	if(w->n == 3 && cpm_pl_eq(w->v[0], CPM_PL_LIT("jobdo")))
+		return do_job(q, w, false);
+	if(w->n == 3 && cpm_pl_eq(w->v[0], CPM_PL_LIT("jobdead")))
+		return do_job(q, w, true);
 	return CPM_EPROTO;
 }
 

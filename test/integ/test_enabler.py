@@ -630,10 +630,11 @@ def test_credentials_are_told_to_the_gateway_alone(
         push_credentials=secret_file(tmp_path, text),
         push_retry_intervals="1")
     stack.expect_log("courier: retry")
-    gate.answers = ["malformed"]
+    gate.answers = ["malformed", "echo"]
     send(stack, "bob")
-    pushes = wait_pushes(gate, "bob", 2)
-    assert [p.headers["Authorization"] for p in pushes] == [header] * 2
+    pushes = wait_pushes(gate, "bob", 3)
+    assert [p.headers["Authorization"] for p in pushes] == [header] * 3
+    stack.kamailio.wait_log("words.*left.*out")
     words = [SECRET, header.split()[1]]
     seen = [stack.kamailio.log(), stack.http("/metrics").text,
             stack.http("/v1/jobs").text, stack.rpc("core.psx"),

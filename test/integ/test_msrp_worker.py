@@ -534,10 +534,12 @@ def test_it_ends_with_its_parent(tmp_path):
 def test_what_happens_is_counted(new_worker):
     with open(os.path.join(os.path.dirname(MODULE), "core",
                            "cpm_stats.h")) as f:
-        names = re.findall(r"\bX\((\w+), '", f.read())
+        text = f.read()
+    names = re.findall(r"\bX\((\w+), '", text)
+    histograms = re.findall(r"\bX\((\w+), \d", text)
     fd = os.memfd_create("stats")
     os.write(fd, struct.pack("=II", 0x43504d31, len(names))
-             + bytes(8 * len(names)))
+             + bytes(8 * len(names) + 8 * 16 * len(histograms)))
 
     def count(name):
         return struct.unpack("=Q", os.pread(

@@ -10,7 +10,7 @@ import pytest
 import databases
 import sipua
 from db import World
-from harness import wait_until
+from harness import Failure, wait_until
 from push import send
 from watcher import HISTORY, SUMMARY, Watcher, count_of, state
 
@@ -493,6 +493,29 @@ def test_a_route_set_is_kept(start):
     all_good(w)
 
 
+def test_whose_address_alone_speaks_for_it_is_told_there(start):
+    """The source of a datagram can be forged: what the queue holds then goes
+    to that source, whatever the request says of its way."""
+    stack = start()
+    bob, eve = client(stack), client(stack, "eve")
+    eve.handlers["NOTIFY"] = lambda msg: eve.reply(msg, 200)
+    for route in ("<sip:127.0.0.2:%d;lr>" % eve.port,
+                  "<sip:127.0.0.1:%d;lr;maddr=127.0.0.2>" % bob.port,
+                  "<sip:elsewhere.example.org;lr>"):
+        w = Watcher(bob)
+        assert w.subscribe(headers=[("Record-Route", route)]).code == 403
+    assert subscribers(stack) == 0
+    second = ("Via", "SIP/2.0/UDP 127.0.0.1:%d;branch=z9hG4bKx" % bob.port)
+    for contact, headers in (
+            ("sip:bob@127.0.0.2:%d" % eve.port, [second]),
+            ("sip:bob@127.0.0.1:%d;maddr=127.0.0.2" % eve.port, [])):
+        w = Watcher(bob)
+        w.contact = contact
+        ok(w.subscribe(headers=headers))
+        w.wait(1)
+        all_good(w)
+
+
 def test_over_tcp_it_is_told_over_its_connection(start):
     stack = start()
     w = Watcher(client(stack, transport="tcp"))
@@ -627,6 +650,80 @@ def test_a_storm_of_subscriptions_of_one_user_starves_nobody_else(start):
     calm.wait_count(1)
     assert subscribers(stack, "mad") <= 16
     all_good(calm)
+
+
+def cancel_of(raw):
+    """The CANCEL of a request."""
+    lines = raw.split(b"\r\n\r\n")[0].split(b"\r\n")
+    kept = [b"CANCEL " + lines[0].split(b" ", 1)[1]]
+    kept += [line.replace(b"SUBSCRIBE", b"CANCEL") for line in lines[1:]
+             if line.lower().startswith(
+                 (b"via:", b"from:", b"to:", b"call-id:", b"cseq:",
+                  b"max-forwards:"))]
+    return b"\r\n".join(kept + [b"Content-Length: 0", b"", b""])
+
+
+def test_a_cancel_at_the_moment_of_the_answer_harms_nothing(start):
+    """tm answers 487 in one process while another writes the 200."""
+    stack = start(cfg_edit=("children=2", "children=6"))
+    # tm's own: a CANCEL that is seen to while its request is still taken in
+    stack.expect_log("no resolved dst to send reply to")
+    bob, carol = client(stack), client(stack, "carol")
+    bob.handlers["NOTIFY"] = lambda msg: bob.reply(msg, 481)
+    for i in range(1200):
+        raw = bytes(bob.build(
+            "SUBSCRIBE", bob.aor, [
+                ("Contact", "<%s>" % bob.contact),
+                ("Event", "message-summary"), ("Expires", "600")]))
+        bob.send_raw(raw)
+        end = time.perf_counter() + (i % 50) * 5e-5
+        while time.perf_counter() < end:
+            pass
+        bob.send_raw(cancel_of(raw))
+    assert stack.kamailio.running
+    calm = Watcher(carol)
+    ok(calm.subscribe())
+    calm.wait(1)
+    all_good(calm)
+
+
+def test_a_route_of_what_is_sent_may_use_the_queue(start, monkeypatch):
+    """event_route[tm:local-request] runs between two NOTIFYs of one look."""
+    monkeypatch.setenv("MALLOC_PERTURB_", "165")  # what is freed is gone
+    stack = start(cfg_edit=(
+        "request_route {",
+        "event_route[tm:local-request] {\n"
+        "\tif(is_method(\"NOTIFY\")) {\n"
+        "\t\tcpm_flush_queue(\"sip:carol@example.org\");\n\t}\n}\n"
+        "request_route {"))
+    bob = client(stack)
+    watchers = [Watcher(bob) for _ in range(6)]
+    for w in watchers:
+        ok(w.subscribe())
+        w.wait(1)
+    for i in range(3):
+        send(stack, b"x" * 500)
+        for w in watchers:
+            w.wait_count(i + 1)
+    all_good(*watchers)
+
+
+def test_the_ack_of_a_481_ends_it(start):
+    """Or it would be repeated as long as an INVITE's answer is."""
+    stack = start()
+    w = Watcher(client(stack))
+    ok(w.subscribe())
+    w.wait(1)
+    bob, branch = w.ua, w.ua.new_branch()
+    head = {"to": w.remote, "call_id": w.call_id, "cseq": 70,
+            "from_tag": w.tag, "branch": branch}
+    invite = bytes(bob.build("INVITE", w.target, [
+        ("Contact", "<%s>" % w.contact)], **head))
+    response = bob.transact(invite)
+    assert response.code == 481
+    bob.send_raw(bob.build("ACK", w.target, [("CSeq", "70 ACK")], **head))
+    with pytest.raises(Failure):
+        wait_until(lambda: len(bob._responses[branch]) > 1, 2.5)
 
 
 def test_a_stray_request_in_such_a_dialog_gets_481(start):

@@ -142,7 +142,7 @@ int put_for(struct io_redis *r, const char *aor, const char *id, bool durable,
 	/* what put.lua takes, without any quota */
 	const struct cpm_pl args[] = {m.aor, LIT("0"), m.id, cpm_wr_pl(&w),
 			LIT("0"), LIT("0"), LIT("0"), LIT("60000"), LIT("0"), LIT("-"),
-			LIT("0"), LIT("0")};
+			LIT("0"), LIT("0"), LIT("-")};
 	int rc = durable ? io_redis_eval_durable(r, CPM_SCRIPT_PUT, k.key, k.count,
 					 args, FU_N(args), &reply)
 					 : io_redis_eval(r, CPM_SCRIPT_PUT, k.key, k.count, args,

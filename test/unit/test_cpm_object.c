@@ -341,6 +341,51 @@ START_TEST(known)
 }
 END_TEST
 
+/* Whoever has the object could try senders until one has its fingerprint. */
+START_TEST(withheld_known)
+{
+	static const unsigned flags[] = {CPM_MSG_F_WITHHELD, CPM_MSG_F_ANONYMOUS};
+	struct cpm_msg m = message();
+	struct cpm_pl body, h;
+
+	for(size_t i = 0; i < 2; i++) {
+		m = message();
+		m.flags = flags[i];
+		h = head(build(&m), &body);
+		ck_assert(!has(h, "0123456789abcdef"));
+		memcpy(want, h.p, h.n);
+		h.p = want;
+		m.from = CPM_PL_LIT("<sip:guess@example.org>");
+		m.fingerprint = cpm_msg_fingerprint(&m);
+		ck_pl_same(head(build(&m), &body), h);
+		ck_assert(cpm_object_is(h, &m));
+		m.body.n--;
+		ck_assert(!cpm_object_is(h, &m));
+	}
+}
+END_TEST
+
+/* The Subject of an object may be that of the CPIM, and be nearly all of it. */
+START_TEST(subject_inside)
+{
+	static char cpim[60000];
+	struct cpm_msg m = message();
+	struct cpm_pl body;
+	struct cpm_wr w;
+
+	cpm_wr_init(&w, cpim, sizeof(cpim));
+	cpm_wr_str(&w, "From: <sip:alice@example.org>\r\nSubject: ");
+	while(w.n < 59000)
+		cpm_wr_str(&w, "\xc3\xa4");
+	cpm_wr_str(&w, "\r\n\r\nContent-Type: text/plain\r\n\r\nx");
+	ck_assert(cpm_wr_ok(&w));
+	m.subject = CPM_PL_NULL;
+	m.body = cpm_wr_pl(&w);
+	ck_assert(has(head(build(&m), &body), "Subject: =?UTF-8?B?"));
+	ck_assert(cpm_pl_eq(body, m.body));
+}
+END_TEST
+
 /* ---- folders ---- */
 
 static const struct
@@ -513,6 +558,8 @@ int main(void)
 	fu_case(s, "a long line is not broken", long_line);
 	fu_case(s, "a buffer that is too small is told of", small);
 	fu_case(s, "an object is known by its id and its fingerprint", known);
+	fu_case(s, "no fingerprint tells who withheld his name", withheld_known);
+	fu_case(s, "a subject as long as the body", subject_inside);
 	fu_table(s, "templates are checked", template_texts, FU_N(templates));
 	fu_case(s, "a template is asked for its variables", template_has);
 	fu_table(s, "a folder's name stays in its level", folder, FU_N(folders));

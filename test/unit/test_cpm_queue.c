@@ -236,6 +236,7 @@ static const char *const script_names[CPM_SCRIPT_COUNT_] = {
 		[CPM_SCRIPT_JOB] = "job",
 		[CPM_SCRIPT_JOB_LEASE] = "job_lease",
 		[CPM_SCRIPT_SUBS] = "subs",
+		[CPM_SCRIPT_CONTACTS] = "contacts",
 };
 
 static void ck_script_has(const char *text, const char *file)

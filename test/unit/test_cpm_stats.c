@@ -68,7 +68,53 @@ START_TEST(lock_free)
 	/* a lock of one process would not hold in another */
 	ck_assert(atomic_is_lock_free(&page.v[0]));
 	ck_assert_uint_eq(
-			sizeof(page), 8 + sizeof(uint64_t) * (size_t)CPM_STATS_COUNT_);
+			sizeof(page), 8 + sizeof(uint64_t) * (size_t)CPM_STATS_COUNT_
+								  + sizeof(uint64_t) * (CPM_HIST_BOUNDS + 2)
+											* (size_t)CPM_HISTS_COUNT_);
+}
+END_TEST
+
+START_TEST(hist_infos)
+{
+	const struct cpm_hist_info *info = &cpm_hist_infos[_i];
+	unsigned n = 0;
+
+	ck_assert_uint_eq(strspn(info->name, "abcdefghijklmnopqrstuvwxyz_"),
+			strlen(info->name));
+	ck_assert_uint_gt(strlen(info->help), 0);
+	ck_assert_ptr_null(strpbrk(info->help, "\n\\"));
+	ck_assert_uint_gt(info->unit, 0);
+	while(info->bounds[n] > 0) {
+		n++;
+		ck_assert(
+				info->bounds[n] == 0 || info->bounds[n] > info->bounds[n - 1]);
+	}
+	ck_assert_uint_gt(n, 0);
+	ck_assert_uint_le(n, CPM_HIST_BOUNDS);
+}
+END_TEST
+
+START_TEST(hist_counting)
+{
+	enum cpm_hist h = (enum cpm_hist)_i;
+	const uint32_t *bounds = cpm_hist_infos[_i].bounds;
+	unsigned n = 0;
+
+	memset(&page, 0, sizeof(page));
+	for(; bounds[n] > 0; n++) {
+		cpm_hist_observe(&page, h, bounds[n]);
+		ck_assert_uint_eq(page.hist[h].bucket[n], n == 0 ? 1 : 2);
+		cpm_hist_observe(&page, h, (uint64_t)bounds[n] + 1);
+		ck_assert_uint_eq(page.hist[h].bucket[n + 1], 1);
+	}
+	memset(&page, 0, sizeof(page));
+	cpm_hist_observe(&page, h, 0);
+	cpm_hist_observe(&page, h, UINT64_C(1) << 40);
+	ck_assert_uint_eq(page.hist[h].bucket[0], 1);
+	ck_assert_uint_eq(page.hist[h].bucket[n], 1);
+	ck_assert_uint_eq(page.hist[h].sum, UINT64_C(1) << 40);
+	for(unsigned j = 0; j < CPM_STATS_COUNT_; j++)
+		ck_assert_uint_eq(cpm_stat_get(&page, (enum cpm_stat)j), 0);
 }
 END_TEST
 
@@ -82,5 +128,9 @@ int main(void)
 	fu_table(s, "a counter counts itself and no other", counting,
 			CPM_STATS_COUNT_);
 	fu_case(s, "the page can be shared between processes", lock_free);
+	fu_table(s, "a histogram has a name, a unit and growing bounds", hist_infos,
+			CPM_HISTS_COUNT_);
+	fu_table(s, "a value on a bound is in its bucket, one above in the next",
+			hist_counting, CPM_HISTS_COUNT_);
 	return fu_run(s);
 }

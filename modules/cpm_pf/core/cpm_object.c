@@ -474,13 +474,18 @@ static void wrap_put(struct out *o, const struct cpm_msg *m)
 
 size_t cpm_object_max(const struct cpm_msg *m)
 {
-	size_t said = m->from.n + m->to.n + m->subject.n + m->content_type.n
-				  + m->conversation_id.n + m->contribution_id.n + m->headers.n
-				  + m->aside.n;
+	struct cpm_wr count;
 
-	/* twice in headers and wrapping, Subject and all the rest as base64, with
-	 * its line ends */
-	return (said * 2 + m->body.n + 4096) * 3 / 2;
+	cpm_wr_init(&count, NULL, 0);
+	(void)cpm_object_build(m, &count);
+	return count.n;
+}
+
+uint64_t cpm_object_print(const struct cpm_msg *m)
+{
+	if(!is_withheld(m))
+		return m->fingerprint;
+	return cpm_hash64(cpm_hash64(CPM_HASH_INIT, m->content_type), m->body);
 }
 
 static void headers_put(struct cpm_wr *w, const struct cpm_msg *m)
@@ -501,9 +506,9 @@ static void headers_put(struct cpm_wr *w, const struct cpm_msg *m)
 	while((v = header_next(&rest, "Accept-Contact", "a")).p != NULL)
 		line_put(w, "Accept-Contact", v);
 	line_put(w, CPM_OBJECT_ID_HEADER, m->id);
-	cpm_wr_str(w, "Message-Direction: received\r\n"
-				  "X-CPM-Fingerprint: ");
-	cpm_wr_hex64(w, m->fingerprint);
+	cpm_wr_str(
+			w, "Message-Direction: received\r\n" CPM_OBJECT_PRINT_HEADER ": ");
+	cpm_wr_hex64(w, cpm_object_print(m));
 	cpm_wr_str(w, "\r\nMIME-Version: 1.0\r\n");
 }
 
@@ -552,7 +557,7 @@ bool cpm_object_is(struct cpm_pl headers, const struct cpm_msg *m)
 	struct cpm_wr w;
 
 	cpm_wr_init(&w, print, sizeof(print));
-	cpm_wr_hex64(&w, m->fingerprint);
+	cpm_wr_hex64(&w, cpm_object_print(m));
 	return cpm_pl_eq(header_of(headers, CPM_OBJECT_ID_HEADER, ""), m->id)
 		   && cpm_pl_ieq(header_of(headers, CPM_OBJECT_PRINT_HEADER, ""),
 				   cpm_wr_pl(&w));

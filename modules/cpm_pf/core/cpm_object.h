@@ -20,8 +20,8 @@
  *     To Date Subject P-Asserted-Service Conversation-ID Contribution-ID
  *     InReplyTo-Contribution-ID Accept-Contact (each) IMDN-Message-ID
  *     Message-Direction: received
- *     X-CPM-Fingerprint  of cpm_msg.h: with IMDN-Message-ID, which message it
- *                        is, whoever else took the same id
+ *     X-CPM-Fingerprint  cpm_object_print: with IMDN-Message-ID, which message
+ *                        it is, whoever else took the same id
  *     MIME-Version Content-Type: message/cpim Content-Transfer-Encoding
  *
  * and the CPIM byte for byte. A message that came without is wrapped in one.
@@ -48,7 +48,7 @@
 #define CPM_OBJECT_ID_HEADER "IMDN-Message-ID"
 #define CPM_OBJECT_PRINT_HEADER "X-CPM-Fingerprint"
 
-/* Bytes that are enough for cpm_object_build. */
+/* Bytes that cpm_object_build needs. */
 size_t cpm_object_max(const struct cpm_msg *m);
 
 /* CPM_OK; CPM_ENOMEM: w is full. */
@@ -57,6 +57,10 @@ int cpm_object_build(const struct cpm_msg *m, struct cpm_wr *w);
 /* The message's own date, ms: SIP Date, else CPIM DateTime, else when it was
  * received; so too for one that would be of the future. */
 uint64_t cpm_object_date(const struct cpm_msg *m);
+
+/* The fingerprint of cpm_msg.h; without From in it where the sender is
+ * withheld: whoever reads the object could try all senders that he knows. */
+uint64_t cpm_object_print(const struct cpm_msg *m);
 
 /* Whether a block of headers is that of this message's object. */
 bool cpm_object_is(struct cpm_pl headers, const struct cpm_msg *m);

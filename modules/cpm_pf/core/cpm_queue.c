@@ -35,6 +35,7 @@ static const struct
 		[CPM_SCRIPT_JOB] = {"job", cpm_lua_job},
 		[CPM_SCRIPT_JOB_LEASE] = {"job_lease", cpm_lua_job_lease},
 		[CPM_SCRIPT_SUBS] = {"subs", cpm_lua_subs},
+		[CPM_SCRIPT_CONTACTS] = {"contacts", cpm_lua_contacts},
 		[CPM_SCRIPT_FLUSH] = {"flush", cpm_lua_flush},
 };
 

@@ -39,6 +39,7 @@
  *   <prefix>:{k}:expired       LIST  "<aor>\n<why>\n<id>\n<blob>" taken out, to
  *                                    be reported
  *   <prefix>:{k}:sum           HASH  n, b: messages and bytes of the shard;
+ *                                    j<kind>: its jobs of that kind;
  *                                    rt, ru: who reports the expired, till when;
  *                                    f<aor>: a flush, see lua/flush.lua
  *   <prefix>:{k}:jobs          ZSET  "<kind> <aor> <id>" by when it is due:
@@ -90,7 +91,8 @@ enum cpm_script
 	CPM_SCRIPT_TAKE,
 	CPM_SCRIPT_JOB,
 	CPM_SCRIPT_JOB_LEASE,
-	CPM_SCRIPT_SUBS, /* cpm_subs.h */
+	CPM_SCRIPT_SUBS,	 /* cpm_subs.h */
+	CPM_SCRIPT_CONTACTS, /* cpm_reginfo.h */
 	CPM_SCRIPT_FLUSH,
 	CPM_SCRIPT_COUNT_
 };

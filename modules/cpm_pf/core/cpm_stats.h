@@ -15,6 +15,10 @@
  * X(name, kind, help): kind C counter, G gauge. Append only: the page's
  * layout is part of the contract between module and worker, guarded by
  * CPM_STATS_COUNT_.
+ *
+ * Behind the counters are the histograms: X(name, unit, help, bounds...). What
+ * is observed is a whole number of a unit, of which `unit` make one of what
+ * Prometheus reads (1000: ms for seconds); bounds are in that unit, inclusive.
  */
 
 #ifndef CPM_STATS_H
@@ -76,7 +80,25 @@
 	X(jobs_retried, 'C', "Jobs of couriers that failed, to be tried again")  \
 	X(jobs_dead, 'C', "Jobs that couriers gave up")                          \
 	X(pushed, 'C', "Pushes that the push gateway has taken")                 \
-	X(push_failed, 'C', "Pushes that failed, or were refused")
+	X(push_failed, 'C', "Pushes that failed, or were refused")               \
+	X(reg_subscribed, 'C', "SUBSCRIBE requests that registrars have taken")  \
+	X(reg_failed, 'C', "SUBSCRIBE requests that failed, or were refused")    \
+	X(reg_notified, 'C', "Registration events that were taken")              \
+	X(reg_refused, 'C', "Registration events that were refused")             \
+	X(reg_subscriptions, 'G', "Subscriptions to registration events")
+
+#define CPM_HISTS_LIST(X)                                                      \
+	X(delivered_after_seconds, 1000,                                           \
+			"Seconds from a message's reception to its delivery by the "       \
+			"queue",                                                           \
+			1000, 5000, 30000, 60000, 300000, 1800000, 3600000, 21600000,      \
+			86400000, 259200000, 604800000)                                    \
+	X(delivered_attempts, 1, "Attempts that delivered messages took", 1, 2, 3, \
+			4, 5, 8, 12, 20, 50)                                               \
+	X(redis_command_seconds, 1000000,                                          \
+			"Seconds that calls of Redis by processes of Kamailio took", 250,  \
+			500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000,        \
+			500000)
 
 enum cpm_stat
 {
@@ -86,11 +108,29 @@ enum cpm_stat
 			CPM_STATS_COUNT_
 };
 
+enum cpm_hist
+{
+#define CPM_HISTS_ENUM(name, unit, help, ...) CPM_HIST_##name,
+	CPM_HISTS_LIST(CPM_HISTS_ENUM)
+#undef CPM_HISTS_ENUM
+			CPM_HISTS_COUNT_
+};
+
+#define CPM_HIST_BOUNDS 14 /* at most; the bucket behind the last has none */
+
+/* Buckets are not cumulative here, so that what is observed changes one. */
+struct cpm_hist_values
+{
+	_Atomic uint64_t bucket[CPM_HIST_BOUNDS + 1];
+	_Atomic uint64_t sum;
+};
+
 struct cpm_stats
 {
 	uint32_t magic; /* CPM_STATS_MAGIC */
 	uint32_t count; /* CPM_STATS_COUNT_ */
 	_Atomic uint64_t v[CPM_STATS_COUNT_];
+	struct cpm_hist_values hist[CPM_HISTS_COUNT_];
 };
 
 #define CPM_STATS_MAGIC 0x43504d31u
@@ -120,5 +160,16 @@ struct cpm_stat_info
 	const char *help;
 };
 extern const struct cpm_stat_info cpm_stat_infos[CPM_STATS_COUNT_];
+
+struct cpm_hist_info
+{
+	const char *name;
+	uint32_t unit;
+	const char *help;
+	uint32_t bounds[CPM_HIST_BOUNDS + 1]; /* growing; 0: no more */
+};
+extern const struct cpm_hist_info cpm_hist_infos[CPM_HISTS_COUNT_];
+
+void cpm_hist_observe(struct cpm_stats *s, enum cpm_hist i, uint64_t value);
 
 #endif

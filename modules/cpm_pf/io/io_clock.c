@@ -24,6 +24,14 @@ uint64_t io_clock_mono_ms(void)
 	return read_ms(CLOCK_MONOTONIC);
 }
 
+uint64_t io_clock_mono_us(void)
+{
+	struct timespec ts = {0, 0};
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
 uint64_t io_clock_wall_ms(void)
 {
 	return read_ms(CLOCK_REALTIME);

@@ -7,7 +7,7 @@
  */
 
 /*
- * io_clock.h - the two clocks, in milliseconds.
+ * io_clock.h - the two clocks, in milliseconds or microseconds.
  *
  * runs in:  anything; thread-safe
  * owns:     nothing
@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 uint64_t io_clock_mono_ms(void); /* since some point in the past */
+uint64_t io_clock_mono_us(void); /* the same, for what takes no time */
 uint64_t io_clock_wall_ms(void); /* since 1970, UTC */
 
 #endif

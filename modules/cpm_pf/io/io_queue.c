@@ -151,6 +151,20 @@ const char *io_queue_error(const struct io_queue *q)
 	return q->error != NULL ? q->error : io_redis_error(q->redis);
 }
 
+void *io_queue_lend(struct io_queue *q)
+{
+	struct redisReply *lent = q->reply;
+
+	q->reply = NULL;
+	return lent;
+}
+
+void io_queue_back(struct io_queue *q, void *lent)
+{
+	io_redis_reply_free(&q->reply);
+	q->reply = lent;
+}
+
 struct cpm_pl ioq_prefix_of(const struct io_queue *q)
 {
 	return cpm_pl(q->prefix, q->prefix_len);

@@ -35,6 +35,11 @@ void io_queue_free(struct io_queue **q);
 void io_queue_set_now(struct io_queue *q, uint64_t now_ms);
 const char *io_queue_error(const struct io_queue *q);
 
+/* Calls between the two leave alone what was borrowed before, which is then
+ * borrowed until the next call again. */
+void *io_queue_lend(struct io_queue *q);
+void io_queue_back(struct io_queue *q, void *lent);
+
 int io_queue_ping(struct io_queue *q);
 
 /* As io_redis_survey. */
@@ -209,10 +214,17 @@ int io_queue_jobs(struct io_queue *q, unsigned *shard, uint64_t after_ms,
 		struct cpm_pl after_name, size_t limit, struct cpm_job *jobs_r,
 		size_t *count_r);
 
-/* Of all users: queues, messages, bytes, dead letters, jobs. */
+/* Of all users. jobs_of_kind[i]: of the kind 1 << i; with the dead ones, as
+ * jobs. overdue: users at whose queue nobody looked for a minute after it was
+ * due: no delivery worker runs.
+ * oldest_ms: arrival of the oldest queued message (held and dead ones are), 0:
+ * none. With more than some hundred queues it is found by and by: as of the
+ * last walk through all queues, or older if the present one has found that. */
 struct io_queue_totals
 {
 	uint64_t users, messages, bytes, dead, jobs;
+	uint64_t jobs_of_kind[CPM_JOB_KINDS];
+	uint64_t jobs_dead, overdue, oldest_ms;
 };
 int io_queue_totals(struct io_queue *q, struct io_queue_totals *totals_r);
 

@@ -24,6 +24,16 @@
 /* Scripts take aor and now first (core/lua/common.lua). */
 #define IOQ_ARGS_MAX (CPM_LEASE_MAX + 12)
 
+/* How far io_queue_totals has come in looking for the oldest message. */
+struct ioq_walk
+{
+	unsigned shard;
+	char after[CPM_AOR_MAX]; /* a name in it */
+	size_t after_len;		 /* 0: at its beginning */
+	uint64_t oldest_ms;		 /* of this walk so far; 0: nothing yet */
+	uint64_t whole_ms;		 /* of the last walk that came to its end */
+};
+
 struct io_queue
 {
 	struct io_redis *redis;
@@ -34,6 +44,7 @@ struct io_queue
 	uint64_t now_ms;
 	const char *error;	/* of ours; NULL: ask io_redis */
 	unsigned jobs_turn; /* io_jobs_lease: which shard comes first */
+	struct ioq_walk walk;
 };
 
 /* Arguments, by value. */

@@ -83,7 +83,8 @@ static int serve(const struct worker_conf *conf, struct admin_api *api,
 {
 	const struct sockaddr *addr = (const struct sockaddr *)&conf->listen;
 	struct admin_http_conf http_conf = {(unsigned)conf->admin_rate,
-			pem != NULL ? pem->cert : NULL, pem != NULL ? pem->key : NULL};
+			(unsigned)conf->admin_time, pem != NULL ? pem->cert : NULL,
+			pem != NULL ? pem->key : NULL};
 	int fd = admin_http_listen(addr, conf->listen_len);
 
 	if(fd < 0) {

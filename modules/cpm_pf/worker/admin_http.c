@@ -19,6 +19,7 @@
 
 #include "../io/io_clock.h"
 #include "admin_guard.h"
+#include "admin_page.h"
 #include "admin_url.h"
 #include "worker_conf.h"
 #include "worker_log.h"
@@ -42,6 +43,7 @@ struct admin_http
 	struct admin_api *api;
 	const struct admin_tokens *tokens;
 	struct admin_guard guard;
+	unsigned exchange_s;
 	struct worker_log_limit refused_log;
 	size_t answering; /* bytes of answers that wait for their clients */
 	pthread_mutex_t lock;
@@ -375,23 +377,30 @@ static enum MHD_Result answer(struct admin_http *h, struct MHD_Connection *con,
 			.right = ADMIN_WRITE,
 			.is_near = peer_is_near(con)};
 
-	/* clients that do not read what they ask for, all together */
-	if(h->answering > ADMIN_HTTP_ANSWERING_MAX)
-		return reply_problem(h, con, 503, 1, "too much is being answered");
 	rq.query = cpm_pl_str(ex->uri);
 	rq.path = cpm_pl_cut(&rq.query, '?');
 	if(h->tokens != NULL)
 		rq.right = admin_tokens_right(h->tokens, auth);
+	if(rq.right == ADMIN_NOTHING && auth.n > 0)
+		admin_guard_charge(&h->guard, peer_addr(con), WRONG_TOKEN_COST,
+				io_clock_mono_ms());
+	/* the page asks for a token; a wrong one is answered by the API */
+	if(admin_page_has(rq.path) && (auth.n == 0 || rq.right != ADMIN_NOTHING))
+		return admin_page_reply(con, &rq);
 	int rc = admin_api_answer(h->api, &rq, &an);
 	if(rc != CPM_OK) {
 		worker_log(WORKER_ERROR, "admin: no-memory");
 		return MHD_NO;
 	}
+	/* clients that do not read what they ask for, all together */
+	if((an.list != NULL || an.body_len > ADMIN_HTTP_BODY_MAX)
+			&& h->answering > ADMIN_HTTP_ANSWERING_MAX) {
+		free(an.body);
+		admin_list_free(&an.list);
+		return reply_problem(h, con, 503, 1, "too much is being answered");
+	}
 	if(an.status == 401 || an.status == 403)
 		log_refused(h, con, an.status);
-	if(an.status == 401 && auth.n > 0)
-		admin_guard_charge(&h->guard, peer_addr(con), WRONG_TOKEN_COST,
-				io_clock_mono_ms());
 	return reply(h, con, &an, auth.n > 0);
 }
 
@@ -533,6 +542,7 @@ struct admin_http *admin_http_start(int fd, struct admin_api *api,
 		h->api = api;
 		h->tokens = tokens;
 		h->guard.rate = conf->rate;
+		h->exchange_s = conf->exchange_s;
 		h->daemon = daemon_start(h, conf, fd);
 		if(h->daemon != NULL)
 			return h;
@@ -550,7 +560,7 @@ void admin_http_tick(struct admin_http *h)
 
 	pthread_mutex_lock(&h->lock);
 	for(struct peer *p = h->peers; p != NULL; p = p->next) {
-		if(now_ms - p->since_ms < (uint64_t)ADMIN_HTTP_EXCHANGE_S * 1000)
+		if(now_ms - p->since_ms < (uint64_t)h->exchange_s * 1000)
 			continue;
 		/* libmicrohttpd's thread finds it ended, and closes it */
 		(void)shutdown(p->fd, SHUT_RDWR);

@@ -26,7 +26,6 @@
 #define ADMIN_HTTP_CONNECTIONS 256
 #define ADMIN_HTTP_CONNECTIONS_PER_IP 128
 #define ADMIN_HTTP_IDLE_S 10
-#define ADMIN_HTTP_EXCHANGE_S 60	  /* a request and its answer, in all */
 #define ADMIN_HTTP_MEMORY (48 * 1024) /* of a connection: head and buffers */
 #define ADMIN_HTTP_URI_MAX 8192
 #define ADMIN_HTTP_BODY_MAX 65536
@@ -40,7 +39,8 @@ int admin_http_listen(const struct sockaddr *addr, socklen_t len);
 
 struct admin_http_conf
 {
-	unsigned rate; /* requests a second of one address; 0: no bound */
+	unsigned rate;		 /* requests a second of one address; 0: no bound */
+	unsigned exchange_s; /* that a request and its answer may take in all */
 	/* PEM texts; NULL: no TLS. May go when it has started. */
 	const char *cert, *key;
 };

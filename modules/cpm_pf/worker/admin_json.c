@@ -11,42 +11,9 @@
 #include <stdlib.h>
 
 #include "../core/cpm_time.h"
+#include "../core/cpm_utf8.h"
 #include "../core/cpm_wr.h"
 #include "admin_url.h"
-
-/* Length of the valid UTF-8 sequence at p (RFC 3629), 0: there is none. */
-static size_t utf8_len(const unsigned char *p, size_t n)
-{
-	unsigned char lo = 0x80, hi = 0xbf; /* of the second byte */
-	size_t len;
-
-	if(p[0] < 0x80)
-		return p[0] != 0 ? 1 : 0;
-	if(p[0] >= 0xc2 && p[0] <= 0xdf)
-		len = 2;
-	else if(p[0] >= 0xe0 && p[0] <= 0xef)
-		len = 3;
-	else if(p[0] >= 0xf0 && p[0] <= 0xf4)
-		len = 4;
-	else
-		return 0;
-	/* no overlong forms, no surrogates, nothing above U+10FFFF */
-	if(p[0] == 0xe0)
-		lo = 0xa0;
-	else if(p[0] == 0xed)
-		hi = 0x9f;
-	else if(p[0] == 0xf0)
-		lo = 0x90;
-	else if(p[0] == 0xf4)
-		hi = 0x8f;
-	if(n < len || p[1] < lo || p[1] > hi)
-		return 0;
-	for(size_t i = 2; i < len; i++) {
-		if(p[i] < 0x80 || p[i] > 0xbf)
-			return 0;
-	}
-	return len;
-}
 
 json_t *admin_json_text(struct cpm_pl a)
 {
@@ -58,7 +25,7 @@ json_t *admin_json_text(struct cpm_pl a)
 		return NULL;
 	cpm_wr_init(&w, buf, a.n * 3 + 1);
 	for(size_t i = 0; i < a.n;) {
-		size_t len = utf8_len((const unsigned char *)a.p + i, a.n - i);
+		size_t len = cpm_utf8_len(a, i);
 		if(len > 0)
 			cpm_wr_pl_put(&w, cpm_pl(a.p + i, len));
 		else

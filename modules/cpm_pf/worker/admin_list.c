@@ -20,7 +20,7 @@
 
 /* With a filter a page is given short rather than looking through all
  * queues in one request; "next" goes on from there. */
-#define SCAN_MAX 2000
+#define SCAN_MAX 500
 
 /* A page on its way: what is asked for, and how far it has come. */
 struct admin_list

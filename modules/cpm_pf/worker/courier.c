@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@
 #define BATCH 8				 /* jobs that one thread holds at once */
 #define IDLE_MS 1000		 /* between looks at an empty list */
 #define LEASE_SPARE_MS 30000 /* of a lease, over what a run may take */
+#define UNENDED_MAX 10		 /* attempts that came to no end */
 #define SETTLE_TRIES 20
 #define SETTLE_PAUSE_MS 250
 #define ERROR_MAX 256
@@ -54,6 +56,8 @@ struct line
 	char token[CPM_QUEUE_TOKEN_MAX];
 	unsigned shards[CPM_QUEUE_SHARDS];
 	struct held held[BATCH];
+	size_t held_n, next; /* held[next...] are not begun */
+	uint64_t renewed_ms; /* of these, by the monotonic clock */
 	struct worker_log_limit store_limit, job_limit;
 	bool store_down;
 	pthread_t thread;
@@ -90,12 +94,37 @@ static void store_note(struct line *l, int rc, const char *what)
 		courier_stat(&l->c, CPM_STAT_redis_errors);
 }
 
+static int renew(struct courier *c, const struct cpm_job *job)
+{
+	return io_jobs_renew(c->queue, (enum cpm_job_kind)c->kind->kind, job->aor,
+			job->id, c->token, c->lease_ms);
+}
+
+/* Those that wait behind the job in hand: while a server hangs, their leases
+ * would end, and each courier would take them from the other, until their
+ * attempts are used up and none was made. */
+static void renew_waiting(struct line *l)
+{
+	uint64_t now = io_clock_mono_ms();
+
+	if(now - l->renewed_ms < LEASE_SPARE_MS / 2)
+		return;
+	l->renewed_ms = now;
+	for(size_t i = l->next; i < l->held_n; i++) {
+		int rc = renew(&l->c, &l->held[i].job);
+		if(rc != CPM_OK && rc != CPM_ENOENT)
+			return;
+	}
+}
+
 int courier_renew(struct courier *c)
 {
+	_Static_assert(offsetof(struct line, c) == 0, "a line is its courier");
+
 	if(c->job == NULL)
 		return CPM_ENOENT;
-	return io_jobs_renew(c->queue, (enum cpm_job_kind)c->kind->kind,
-			c->job->aor, c->job->id, c->token, c->lease_ms);
+	renew_waiting((struct line *)(void *)c);
+	return renew(c, c->job);
 }
 
 /* ---- one job ---- */
@@ -149,6 +178,15 @@ static void job_log(struct line *l, const struct cpm_job *job,
 			worker_log_escape(cpm_pl_str(error), words, sizeof(words)));
 }
 
+/* A job with more of them ends whoever does it, and would so for ever. */
+static unsigned attempts_max(const struct worker_conf *conf)
+{
+	int most = conf->job_max_attempts > conf->push_max ? conf->job_max_attempts
+													   : conf->push_max;
+
+	return (unsigned)most + UNENDED_MAX;
+}
+
 static void job_do(struct line *l, const struct cpm_job *job)
 {
 	const struct worker_conf *conf = l->c.conf;
@@ -156,9 +194,15 @@ static void job_do(struct line *l, const struct cpm_job *job)
 	uint64_t retry_in_ms = 0;
 	enum courier_result res;
 
-	l->c.job = job;
-	res = l->c.kind->run(l->ctx, job, error, sizeof(error), &retry_in_ms);
-	l->c.job = NULL;
+	if(job->attempts > attempts_max(conf)) {
+		(void)snprintf(error, sizeof(error),
+				"not begun again: no attempt came to its end");
+		res = COURIER_GIVE_UP;
+	} else {
+		l->c.job = job;
+		res = l->c.kind->run(l->ctx, job, error, sizeof(error), &retry_in_ms);
+		l->c.job = NULL;
+	}
 	error_clean(error);
 	if(res == COURIER_RETRY
 			&& job->attempts >= (unsigned)conf->job_max_attempts)
@@ -213,6 +257,7 @@ static bool turn(struct line *l)
 {
 	struct cpm_job jobs[BATCH];
 	size_t count = 0, held = 0;
+	uint64_t began_ms = io_clock_mono_ms();
 	int rc = io_jobs_lease(l->c.queue, l->shards, CPM_QUEUE_SHARDS,
 			l->c.kind->kind, l->c.token, l->c.lease_ms, BATCH, jobs, &count);
 
@@ -222,7 +267,10 @@ static bool turn(struct line *l)
 	for(size_t i = 0; i < count; i++)
 		if(hold(&l->held[held], &jobs[i]) == CPM_OK)
 			held++;
+	l->held_n = held;
+	l->renewed_ms = began_ms;
 	for(size_t i = 0; i < held; i++) {
+		l->next = i + 1;
 		l->c.job = &l->held[i].job;
 		/* those before it may have taken long */
 		if(i == 0 || courier_renew(&l->c) != CPM_ENOENT)

@@ -43,6 +43,7 @@
 #include "../core/cpm_imap.h"
 #include "../core/cpm_object.h"
 #include "../io/io_clock.h"
+#include "admin_url.h"
 #include "courier.h"
 #include "worker_log.h"
 
@@ -85,10 +86,47 @@ struct imap
 	size_t found_n;
 	bool got_delim;
 	bool is_there;
+	bool opened; /* the folder: only what it holds is not known */
 	const struct cpm_msg *m;
 };
 
 /* ---- words ---- */
+
+static bool holds(struct cpm_pl text, struct cpm_pl what)
+{
+	return what.n > 0 && text.n >= what.n
+		   && memmem(text.p, text.n, what.p, what.n) != NULL;
+}
+
+/* Whether a text holds the password, in a form in which it is sent: as it is,
+ * quoted, or of AUTHENTICATE LOGIN or PLAIN. */
+static bool tells_password(const struct imap *im, struct cpm_pl text)
+{
+	struct cpm_pl word = cpm_pl_str(im->password);
+	char plain[2 * NAME_MAX_ + PASSWORD_MAX];
+	char sent[ADMIN_BASE64_LEN(sizeof(plain))];
+	struct cpm_wr p, w;
+	bool found = holds(text, word);
+
+	cpm_wr_init(&w, sent, sizeof(sent));
+	if(cpm_imap_quoted(&w, word) == CPM_OK)
+		found = found || holds(text, cpm_pl(sent + 1, w.n - 2));
+	cpm_wr_init(&w, sent, sizeof(sent));
+	admin_base64_put(&w, word);
+	found = found || holds(text, cpm_wr_pl(&w));
+	cpm_wr_init(&p, plain, sizeof(plain));
+	cpm_wr_str(&p, im->authzid);
+	cpm_wr_chr(&p, '\0');
+	cpm_wr_str(&p, im->login);
+	cpm_wr_chr(&p, '\0');
+	cpm_wr_pl_put(&p, word);
+	cpm_wr_init(&w, sent, sizeof(sent));
+	admin_base64_put(&w, cpm_wr_pl(&p));
+	found = found || holds(text, cpm_wr_pl(&w));
+	explicit_bzero(plain, sizeof(plain));
+	explicit_bzero(sent, sizeof(sent));
+	return found;
+}
 
 __attribute__((format(printf, 2, 3))) static void say(
 		struct imap *im, const char *fmt, ...)
@@ -98,14 +136,16 @@ __attribute__((format(printf, 2, 3))) static void say(
 	va_start(ap, fmt);
 	(void)vsnprintf(im->words, sizeof(im->words), fmt, ap);
 	va_end(ap);
-	/* a server that repeats what it was told is not repeated */
-	if(im->password[0] != '\0' && strstr(im->words, im->password) != NULL)
-		(void)snprintf(im->words, sizeof(im->words), "words left out");
 }
 
 static void say_status(
 		struct imap *im, const char *command, const struct cpm_imap_reply *r)
 {
+	/* a server that repeats what it was told is not repeated */
+	if(tells_password(im, r->rest)) {
+		say(im, "%s: %.*s, words left out", command, (int)r->word.n, r->word.p);
+		return;
+	}
 	say(im, "%s: %.*s %.*s", command, (int)r->word.n, r->word.p,
 			(int)(r->rest.n < 150 ? r->rest.n : 150),
 			r->rest.n > 0 ? r->rest.p : "");
@@ -168,6 +208,7 @@ static long use_ssl(const struct worker_conf *conf)
 static CURLcode options_set(struct imap *im, CURL *curl, char *why)
 {
 	const struct worker_conf *conf = im->c->conf;
+	long left = (long)left_ms(im);
 	CURLcode rc = CURLE_OK;
 
 #define SET(option, value)                                  \
@@ -183,8 +224,8 @@ static CURLcode options_set(struct imap *im, CURL *curl, char *why)
 	SET(CURLOPT_ERRORBUFFER, why);
 	SET(CURLOPT_HEADERFUNCTION, login_line);
 	SET(CURLOPT_HEADERDATA, im);
-	SET(CURLOPT_TIMEOUT_MS, (long)left_ms(im));
-	SET(CURLOPT_CONNECTTIMEOUT_MS, (long)left_ms(im));
+	SET(CURLOPT_TIMEOUT_MS, left > 0 ? left : 1); /* 0: any time */
+	SET(CURLOPT_CONNECTTIMEOUT_MS, left > 0 ? left : 1);
 	SET(CURLOPT_USE_SSL, use_ssl(conf));
 	SET(CURLOPT_SSL_VERIFYPEER, 1L);
 	SET(CURLOPT_SSL_VERIFYHOST, 2L);
@@ -396,25 +437,29 @@ static enum answer command_folder(
 
 /* ---- a deposit ---- */
 
-/* ANSWER_OK: im->is_there tells. */
+/* ANSWER_OK: im->is_there tells; else im->opened tells whether there is such a
+ * folder. */
 static enum answer look(struct imap *im, struct cpm_pl folder)
 {
 	char buf[COMMAND_MAX];
 	struct cpm_wr w;
 	enum answer a = command_folder(im, "EXAMINE", folder);
 
-	im->is_there = false;
+	im->is_there = im->opened = false;
 	im->found_n = 0;
 	if(a != ANSWER_OK)
 		return a;
 	cpm_wr_init(&w, buf, sizeof(buf));
 	cpm_wr_str(&w, "UID SEARCH HEADER " CPM_OBJECT_ID_HEADER " ");
 	(void)cpm_imap_quoted(&w, im->m->id);
+	/* an id may be part of thousands of others */
+	cpm_wr_str(&w, " HEADER " CPM_OBJECT_PRINT_HEADER " ");
+	cpm_wr_hex64(&w, cpm_object_print(im->m));
+	im->opened = true;
 	a = command(im, "SEARCH", cpm_wr_pl(&w), NULL);
 	if(a != ANSWER_OK || im->found_n == 0)
 		return a;
-	/* SEARCH finds parts of a word as well, and another message may have the
-	 * same id */
+	/* SEARCH finds parts of a word as well */
 	cpm_wr_init(&w, buf, sizeof(buf));
 	cpm_wr_str(&w, "UID FETCH ");
 	for(size_t i = 0; i < im->found_n; i++) {
@@ -494,17 +539,17 @@ static enum courier_result deposit(struct imap *im, struct cpm_pl object)
 		return rc == CPM_ENOMEM ? COURIER_GIVE_UP : COURIER_RETRY;
 	}
 	a = look(im, cpm_wr_pl(&w));
-	if(a != ANSWER_OK && a != ANSWER_NONE) {
+	/* what it holds must be known before more is put in */
+	if(a == ANSWER_NONE || (a != ANSWER_OK && im->opened))
+		return COURIER_RETRY;
+	if(a != ANSWER_OK) {
 		enum answer made = create(im, cpm_wr_pl(&w));
-		/* it is there: what it holds must be known before more is put in */
 		bool exists = made == ANSWER_OK && im->exists;
 		if(exists)
 			a = look(im, cpm_wr_pl(&w));
 		if(made == ANSWER_NONE || (exists && a != ANSWER_OK))
 			return COURIER_RETRY;
 	}
-	if(a == ANSWER_NONE)
-		return COURIER_RETRY;
 	if(a == ANSWER_OK && im->is_there)
 		return COURIER_DONE;
 	char refused[WORDS_MAX];

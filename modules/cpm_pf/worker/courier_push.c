@@ -21,6 +21,7 @@
 
 #include "../io/io_clock.h"
 #include "../io/io_devices.h"
+#include "admin_url.h"
 #include "courier.h"
 #include "worker_log.h"
 
@@ -309,6 +310,28 @@ static bool curl_make(struct push *p, const struct worker_conf *conf)
 	return ok;
 }
 
+/* Whether the answer holds the credentials, as they are or as they are sent:
+ * what is behind the user, or behind "Bearer". */
+static bool tells_login(const struct push *p)
+{
+	char sent[ADMIN_BASE64_LEN(sizeof(p->login.text))];
+	struct cpm_pl word = cpm_pl_str(p->login.text);
+	struct cpm_wr w;
+	bool found;
+
+	cpm_wr_init(&w, sent, sizeof(sent));
+	admin_base64_put(&w, word);
+	found = word.n > 0
+			&& memmem(p->answer, p->answer_len, sent, cpm_wr_pl(&w).n) != NULL;
+	(void)cpm_pl_cut(&word, p->login.kind == CPM_PAP_LOGIN_USER ? ':' : ' ');
+	found = found
+			|| (word.n > 0
+					&& memmem(p->answer, p->answer_len, word.p, word.n)
+							   != NULL);
+	explicit_bzero(sent, sizeof(sent));
+	return found;
+}
+
 /* One POST. words: of what went wrong. */
 static enum cpm_pap_answer post(struct push *p, struct cpm_pl body, char *words,
 		size_t cap, uint64_t *retry_after_ms)
@@ -336,8 +359,13 @@ static enum cpm_pap_answer post(struct push *p, struct cpm_pl body, char *words,
 		after = CPM_PAP_RETRY_AFTER_MAX_S;
 	answer = cpm_pap_status(
 			format, status > 0 && status < 1000 ? (unsigned)status : 0);
-	if(answer == CPM_PAP_READ)
-		return push_answer_read(cpm_pl(p->answer, p->answer_len), words, cap);
+	if(answer == CPM_PAP_READ) {
+		answer = push_answer_read(cpm_pl(p->answer, p->answer_len), words, cap);
+		/* a gateway that repeats what it was told is not repeated */
+		if(tells_login(p))
+			(void)snprintf(words, cap, "words left out");
+		return answer;
+	}
 	(void)snprintf(words, cap, "HTTP %ld", status);
 	if(answer == CPM_PAP_LATER && after > 0)
 		*retry_after_ms = (uint64_t)after * 1000;

@@ -67,6 +67,7 @@ static const char usage[] =
 		"  admin_cert, admin_key     PEM files\n"
 		"  admin_tls                 auto; none: tokens may go unencrypted\n"
 		"  admin_rate                500 requests a second of one address\n"
+		"  admin_time                30 s of one request and its answer\n"
 		"  admin_bodies              0; 1: bodies of messages may be read\n"
 		"  msrp_listen               127.0.0.1:2855, or tls:ADDRESS:PORT; "
 		"repeatable\n"

@@ -383,6 +383,11 @@ static int set_admin_rate(struct worker_conf *conf, struct cpm_pl v)
 	return set_number(v, 0, 1000000, &conf->admin_rate);
 }
 
+static int set_admin_time(struct worker_conf *conf, struct cpm_pl v)
+{
+	return set_number(v, 1, 3600, &conf->admin_time);
+}
+
 static int set_bodies(struct worker_conf *conf, struct cpm_pl v)
 {
 	int n = 0;
@@ -433,6 +438,7 @@ static const struct
 		{"admin_key", set_admin_key, "the path of a file"},
 		{"admin_tls", set_admin_tls, "auto or none"},
 		{"admin_rate", set_admin_rate, "a number from 0 to 1000000"},
+		{"admin_time", set_admin_time, "seconds, from 1 to 3600"},
 		{"admin_bodies", set_bodies, "0 or 1"},
 		{"msrp_listen", set_msrp_listen,
 				"[tls:]address:port or [tls:][v6 address]:port, no host name, "
@@ -500,6 +506,7 @@ void worker_conf_init(struct worker_conf *conf)
 	(void)set_prefix(conf, CPM_PL_LIT("cpm"));
 	(void)set_listen(conf, CPM_PL_LIT("127.0.0.1:8060"));
 	conf->admin_rate = 500;
+	conf->admin_time = 30;
 	conf->msrp_max_connections = 10000;
 	conf->msrp_max_memory = 256;
 	conf->msrp_max_unbound = 1000;

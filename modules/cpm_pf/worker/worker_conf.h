@@ -26,6 +26,8 @@
  *                                        a network
  *     admin_rate=500                     requests a second of one address;
  *                                        0: no bound; up to 1000000
+ *     admin_time=30                      s of one request and its answer, in
+ *                                        all; 1..3600
  *     admin_bodies=0                     1: bodies may be read
  *     msrp_listen=127.0.0.1:2855         [tls:]address:port, up to 8 of them;
  *                                        port 0: the kernel chooses
@@ -121,6 +123,7 @@ struct worker_conf
 	char admin_key[1024];
 	bool admin_plain; /* admin_tls is none */
 	int admin_rate;
+	int admin_time; /* s */
 	bool bodies;
 	struct worker_listen msrp_listen[WORKER_LISTENS_MAX];
 	size_t msrp_listens;

@@ -295,6 +295,7 @@ local function jobs_check(kinds)
 	if kinds ~= '-' then
 		call('ZCARD', kjobs)
 		call('HLEN', kjob)
+		call('HLEN', ksum)
 	end
 end
 
@@ -306,6 +307,7 @@ local function jobs_put(kinds, id, blob, due)
 		-- the index first: a record that it does not know would never be done
 		call('ZADD', kjobs, 'NX', int(due), name)
 		if call('HSETNX', kjob, name, '0 - \n' .. blob) == 1 then
+			call('HINCRBY', ksum, 'j' .. kind, 1)
 			new = true
 		end
 	end
@@ -316,6 +318,7 @@ end
 local function job_remove(name)
 	local known = call('ZREM', kjobs, name) == 1
 	if call('HDEL', kjob, name) == 1 then
+		call('HINCRBY', ksum, 'j' .. string.sub(name, 1, 1), -1)
 		known = true
 	end
 	-- no job, no lease of one: nothing need be remembered of who holds them
