@@ -58,7 +58,7 @@ struct job
 	struct job *next;			/* in its bucket */
 	struct job *later, *sooner; /* in its list: pending by time, or active */
 	bool active;
-	bool doubt;		 /* pending: perhaps nothing is queued */
+	bool doubt;		 /* in doubtful: perhaps nothing is queued */
 	uint64_t due_ms; /* pending: when to start */
 	enum cpm_lease_force force;
 	uint64_t since_ms;			/* when what forces it happened */
@@ -83,6 +83,7 @@ struct list
 static unsigned self;
 static struct job *buckets[BUCKETS];
 static struct list pending;
+static struct list doubtful; /* who has registered: in the order of time */
 static struct list active;
 /* Of the last port_reach_get. */
 static struct pf_contact found[CPM_CONTACTS_MAX];
@@ -152,7 +153,7 @@ static struct job *job_new(struct cpm_pl aor)
 	struct job **bucket = bucket_of(aor);
 	struct job *j;
 
-	if(pending.count + active.count >= JOBS_MAX) {
+	if(pending.count + doubtful.count + active.count >= JOBS_MAX) {
 		return NULL;
 	}
 	j = calloc(1, sizeof(*j));
@@ -165,6 +166,11 @@ static struct job *job_new(struct cpm_pl aor)
 	return j;
 }
 
+static struct list *list_of(const struct job *j)
+{
+	return j->active ? &active : j->doubt ? &doubtful : &pending;
+}
+
 static void job_free(struct job *j)
 {
 	struct job **at = bucket_of(job_aor(j));
@@ -173,7 +179,7 @@ static void job_free(struct job *j)
 		at = &(*at)->next;
 	}
 	*at = j->next;
-	list_remove(j->active ? &active : &pending, j);
+	list_remove(list_of(j), j);
 	free(j);
 }
 
@@ -557,7 +563,8 @@ static void call_take(struct pf_call *call)
 			return;
 		}
 	} else {
-		list_remove(&pending, j);
+		list_remove(list_of(j), j);
+		j->doubt = false;
 		j->again = true;
 	}
 	j->active = true;
@@ -815,8 +822,10 @@ static void hints_read(void)
 						+ (h.kind == PF_HINT_REGISTERED
 										? pf_conf.register_delay_ms
 										: 0));
-		if(j != NULL) {
-			j->doubt = h.kind == PF_HINT_REGISTERED;
+		if(j != NULL && h.kind == PF_HINT_REGISTERED) {
+			list_remove(&pending, j);
+			j->doubt = true;
+			list_append(&doubtful, j);
 		}
 	}
 }
@@ -958,16 +967,13 @@ static bool doubts_ask(uint64_t now_ms)
 	static struct job *of[DOUBTS];
 	static bool queued[DOUBTS];
 	struct job *j;
-	unsigned scanned = 0;
 	size_t n = 0;
 	size_t i;
 
-	for(j = pending.first; j != NULL && scanned < 1000 && n < DOUBTS;
-			j = j->later, scanned++) {
-		if(j->doubt && j->due_ms <= now_ms) {
-			of[n] = j;
-			aors[n++] = job_aor(j);
-		}
+	for(j = doubtful.first; j != NULL && n < DOUBTS && j->due_ms <= now_ms;
+			j = j->later) {
+		of[n] = j;
+		aors[n++] = job_aor(j);
 	}
 	if(n > 0
 			&& pf_store_note("queued",
@@ -976,10 +982,13 @@ static bool doubts_ask(uint64_t now_ms)
 		memset(queued, 1, sizeof(queued)); /* then each for itself */
 	}
 	for(i = 0; i < n; i++) {
-		of[i]->doubt = false;
 		if(!queued[i]) {
 			job_free(of[i]);
+			continue;
 		}
+		list_remove(&doubtful, of[i]);
+		of[i]->doubt = false;
+		list_append(&pending, of[i]);
 	}
 	return n == DOUBTS;
 }
@@ -1003,9 +1012,6 @@ static void pending_start(void)
 			&& active.count - pulling_count < pf_conf.delivery_parallel;
 			j = later, scanned++) {
 		later = j->later;
-		if(j->doubt) {
-			continue; /* asked for in the next round */
-		}
 		if(j->due_ms <= now_ms && !pace(now_ms)) {
 			return;
 		}
@@ -1212,9 +1218,9 @@ void pf_delivery_main(unsigned index)
 		pf_regevent_tick();
 		now_ms = io_clock_mono_ms();
 		timeout = now_ms < sweep_at ? (int)(sweep_at - now_ms) : 0;
-		if((pending.count > 0 || active.count > 0 || pf_notify_is_pending()
-				   || pf_subscribe_is_pending() || pf_enabler_is_pending()
-				   || pf_regevent_is_pending())
+		if((pending.count > 0 || doubtful.count > 0 || active.count > 0
+				   || pf_notify_is_pending() || pf_subscribe_is_pending()
+				   || pf_enabler_is_pending() || pf_regevent_is_pending())
 				&& timeout > TICK_MS / 2) {
 			timeout = TICK_MS / 2;
 		}

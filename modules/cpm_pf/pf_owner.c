@@ -89,8 +89,7 @@ int pf_owner_how(struct sip_msg *msg, char *buf, struct cpm_pl *aor_r,
 			|| !pf_facts_is_home(*aor_r)) {
 		return CPM_ENOENT;
 	}
-	*by_address_r =
-			f.source == PF_IDENTITY_FROM && msg->rcv.proto == PROTO_UDP;
+	*by_address_r = f.source == PF_IDENTITY_FROM && msg->rcv.proto == PROTO_UDP;
 	return f.source == PF_IDENTITY_FROM && !is_client_of(*aor_r, msg)
 				   ? CPM_ENOENT
 				   : CPM_OK;

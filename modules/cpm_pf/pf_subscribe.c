@@ -327,9 +327,8 @@ static int dialog_read(
 	/* its client registered without a proxy, and so it asks */
 	if(s->by_address && msg->record_route != NULL
 			&& (parse_rr(msg->record_route) < 0
-					|| !is_source(msg,
-							pf_pl(((rr_t *)msg->record_route->parsed)
-											->nameaddr.uri)))) {
+					|| !is_source(msg, pf_pl(((rr_t *)msg->record_route->parsed)
+													   ->nameaddr.uri)))) {
 		return refuse(a, 403, "Forbidden", "route-elsewhere");
 	}
 	if(msg->rcv.bind_address != NULL) {

@@ -67,7 +67,7 @@ static unsigned self;
 static struct wait waits[PF_UAC_SLOTS];
 static uint32_t next_free; /* where to begin to look for a free one */
 static uint32_t used_count;
-static uint32_t wait_s;	   /* of the answer that is being told */
+static uint32_t wait_s; /* of the answer that is being told */
 
 static struct slot *slot_at(unsigned worker, uint32_t i)
 {

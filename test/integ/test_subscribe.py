@@ -652,6 +652,27 @@ def test_a_storm_of_subscriptions_of_one_user_starves_nobody_else(start):
     all_good(calm)
 
 
+def test_many_who_answer_nothing_keep_nobody_else_waiting(start):
+    """Together they have more NOTIFYs without answer than there is room for:
+    what cannot be sent is not claimed, and goes when there is room."""
+    stack = start(defines={"ANSWER_TIMEOUT_MS": 8000})
+    calm = Watcher(client(stack, "carol"))
+    ok(calm.subscribe())
+    calm.wait(1)
+    mad = [client(stack, "mad%d" % i) for i in range(36)]
+    for ua in mad:
+        ua.handlers["NOTIFY"] = lambda msg: None
+    for _ in range(40):
+        for ua in mad:
+            ua.send_raw(ua.build("SUBSCRIBE", ua.aor, [
+                ("Contact", "<%s>" % ua.contact), ("Event", "message-summary"),
+                ("Expires", "600")]))
+        time.sleep(0.02)  # no more than Kamailio's socket holds
+    send(stack, b"x", to="carol")
+    calm.wait_count(1, 30)
+    all_good(calm)
+
+
 def cancel_of(raw):
     """The CANCEL of a request."""
     lines = raw.split(b"\r\n\r\n")[0].split(b"\r\n")

@@ -359,6 +359,30 @@ START_TEST(left_by_put)
 }
 END_TEST
 
+/* The queue has forgotten the one that had this id, its job is still there. */
+START_TEST(left_by_another)
+{
+	struct cpm_put p = {
+			.aor = BOB, .id = LIT("a"), .check_in_ms = 5000, .jobs = STORE};
+
+	begin();
+	ck_assert_int_eq(io_jobs_put(q, STORE, BOB, p.id,
+							 blob_of(BOB, p.id, LIT("x"), 0), 0, 0),
+			CPM_OK);
+	p.blob = blob_of(BOB, p.id, LIT("other"), 0);
+	ck_assert_int_eq(io_queue_put(q, &p, &put_res), CPM_OK);
+	ck_assert_int_eq((int)put_res.status, CPM_PUT_CONFLICT);
+	/* the same message has it already */
+	p.blob = blob_of(BOB, p.id, LIT("x"), 0);
+	ck_assert_int_eq(io_queue_put(q, &p, &put_res), CPM_OK);
+	ck_assert_int_eq((int)put_res.status, CPM_PUT_QUEUED);
+	ck_assert_uint_eq(put_res.messages, 1);
+	ck_assert_str_eq(kinds_seen(), "s");
+	ck_assert_str_eq(lease_jobs("t", STORE, 9), "a");
+	end();
+}
+END_TEST
+
 START_TEST(left_by_settle)
 {
 	struct cpm_settle s = {.aor = BOB,
@@ -1220,6 +1244,8 @@ int main(void)
 	fu_case(s, "what is out of bounds is refused before it is written",
 			refused);
 	fu_case(s, "a message that is queued leaves its jobs, once", left_by_put);
+	fu_case(s, "no job is taken for that of another message with its id",
+			left_by_another);
 	fu_table(s, "a dead letter leaves its jobs, no other end does",
 			left_by_settle, 5);
 	fu_case(s, "what is discarded or expires leaves its jobs",

@@ -237,6 +237,7 @@ static const char *const script_names[CPM_SCRIPT_COUNT_] = {
 		[CPM_SCRIPT_JOB_LEASE] = "job_lease",
 		[CPM_SCRIPT_SUBS] = "subs",
 		[CPM_SCRIPT_CONTACTS] = "contacts",
+		[CPM_SCRIPT_FLUSH] = "flush",
 };
 
 static void ck_script_has(const char *text, const char *file)

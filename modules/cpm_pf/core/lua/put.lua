@@ -41,6 +41,17 @@ if tomb then
 	return {'conflict', n, bytes, 0}
 end
 
+-- A job may outlive its message and all that is remembered of it: this one's
+-- would be taken for that one.
+for kind in string.gmatch(jobs, '%a') do
+	local record = call('HGET', kjob, job_name(kind, id))
+	local old = record and string.match(record, '\n(.*)$')
+	if old and blob_fingerprint(old) ~= fingerprint then
+		drop_if_empty()
+		return {'conflict', n, bytes, 0}
+	end
+end
+
 -- A sender's share is counted only where it may be used up. Its own limit is
 -- never made room for: a sender that floods would push out everybody else.
 if max_sender > 0 and n >= max_sender then
