@@ -554,7 +554,9 @@ def test_tshark_finds_nothing_malformed(tmp_path):
         sent = alice.send(b"hello " * 1000, "text/plain",
                           success_report="yes")
         alice.wait(lambda: sent.reported, what="the report")
-        alice.send(os.urandom(9000), "application/octet-stream",
+        # without CRLF, which tshark's dissector takes for more than it is
+        alice.send(os.urandom(9000).replace(b"\r", b"."),
+                   "application/octet-stream",
                    chunk=1 << 20, interrupt_at=4000)
         bob.wait_messages(2)
 
