@@ -19,7 +19,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 readonly here
-readonly parts=(decide queue push register memory)
+readonly parts=(admin decide queue push register memory)
 readonly module=${CPM_MODULE:-$here/../../modules/cpm_pf/cpm_pf.so}
 
 die()
