@@ -368,59 +368,25 @@ int io_contacts_queued(struct io_queue *q, const struct cpm_pl *aors,
 
 /* ------------------------------------------------------------------ due */
 
-static void due_args(struct io_queue *q, unsigned shard, uint64_t claim_ms,
-		size_t limit, struct cpm_reg_keys *k, struct ioq_args *a)
+struct due
 {
-	(void)cpm_reg_keys_shard(k, ioq_prefix_of(q), shard);
+	uint64_t claim_ms;
+	size_t limit;
+	struct cpm_reg_keys keys;
+};
+
+static const struct cpm_pl *due_fill(const struct io_queue *q, unsigned shard,
+		void *ctx, struct ioq_args *a, size_t *count_r)
+{
+	struct due *d = ctx;
+
+	(void)cpm_reg_keys_shard(&d->keys, ioq_prefix_of(q), shard);
 	ioq_args_init(a, q, CPM_PL_NULL);
 	ioq_arg_pl(a, CPM_PL_LIT("due"));
-	ioq_arg_u64(a, limit);
-	ioq_arg_u64(a, claim_ms);
-}
-
-/* As io_subs_due does it: together, but on a Cluster one after the other,
- * where one node may be down. */
-static int due_together(struct io_queue *q, const unsigned *shards,
-		size_t shard_count, uint64_t claim_ms, size_t limit)
-{
-	struct cpm_reg_keys k;
-	struct ioq_args a;
-	size_t i;
-	int rc;
-
-	for(i = 0; i < shard_count; i++) {
-		due_args(q, shards[i], claim_ms, limit, &k, &a);
-		rc = io_redis_eval_add(q->redis, CPM_SCRIPT_CONTACTS, k.key,
-				CPM_REG_KEY_COUNT_, a.v, a.n);
-		if(rc != CPM_OK) {
-			return rc;
-		}
-	}
-	return ioq_gather(q, shard_count);
-}
-
-static int due_singly(struct io_queue *q, const unsigned *shards,
-		size_t shard_count, uint64_t claim_ms, size_t limit)
-{
-	struct cpm_reg_keys k;
-	struct ioq_args a;
-	bool any = false;
-	size_t i;
-	int rc = ioq_places(q, shard_count);
-
-	if(rc != CPM_OK) {
-		return rc;
-	}
-	for(i = 0; i < shard_count; i++) {
-		due_args(q, shards[i], claim_ms, limit, &k, &a);
-		rc = io_redis_eval(q->redis, CPM_SCRIPT_CONTACTS, k.key,
-				CPM_REG_KEY_COUNT_, a.v, a.n, &q->reply->element[i]);
-		if(rc == CPM_EPROTO) {
-			return rc;
-		}
-		any = any || rc == CPM_OK;
-	}
-	return any ? CPM_OK : rc;
+	ioq_arg_u64(a, d->limit);
+	ioq_arg_u64(a, d->claim_ms);
+	*count_r = CPM_REG_KEY_COUNT_;
+	return d->keys.key;
 }
 
 int io_contacts_due(struct io_queue *q, const unsigned *shards,
@@ -429,6 +395,7 @@ int io_contacts_due(struct io_queue *q, const unsigned *shards,
 		uint64_t *subscriptions_r)
 {
 	const redisReply *r;
+	struct due due;
 	uint64_t next = UINT64_MAX, all = 0;
 	uint64_t v;
 	size_t i, j, n = 0;
@@ -443,8 +410,10 @@ int io_contacts_due(struct io_queue *q, const unsigned *shards,
 			return ioq_bad_reply(q);
 		}
 	}
-	rc = (q->cluster ? due_singly : due_together)(
-			q, shards, shard_count, claim_ms, limit);
+	due.claim_ms = claim_ms;
+	due.limit = limit;
+	rc = ioq_ask_shards(
+			q, CPM_SCRIPT_CONTACTS, shards, shard_count, due_fill, &due);
 	if(rc != CPM_OK) {
 		return rc;
 	}

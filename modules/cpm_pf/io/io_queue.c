@@ -245,6 +245,58 @@ int ioq_gather(struct io_queue *q, size_t n)
 	return rc;
 }
 
+static int shards_together(struct io_queue *q, enum cpm_script script,
+		const unsigned *shards, size_t shard_count, ioq_shard_fn fill,
+		void *ctx)
+{
+	const struct cpm_pl *keys;
+	struct ioq_args a;
+	size_t i, n;
+	int rc;
+
+	for(i = 0; i < shard_count; i++) {
+		keys = fill(q, shards[i], ctx, &a, &n);
+		rc = io_redis_eval_add(q->redis, script, keys, n, a.v, a.n);
+		if(rc != CPM_OK) {
+			return rc;
+		}
+	}
+	return ioq_gather(q, shard_count);
+}
+
+static int shards_singly(struct io_queue *q, enum cpm_script script,
+		const unsigned *shards, size_t shard_count, ioq_shard_fn fill,
+		void *ctx)
+{
+	const struct cpm_pl *keys;
+	struct ioq_args a;
+	bool any = false;
+	size_t i, n;
+	int rc = ioq_places(q, shard_count);
+
+	if(rc != CPM_OK) {
+		return rc;
+	}
+	for(i = 0; i < shard_count; i++) {
+		keys = fill(q, shards[i], ctx, &a, &n);
+		rc = io_redis_eval(
+				q->redis, script, keys, n, a.v, a.n, &q->reply->element[i]);
+		if(rc == CPM_EPROTO) {
+			return rc;
+		}
+		any = any || rc == CPM_OK;
+	}
+	return any ? CPM_OK : rc;
+}
+
+int ioq_ask_shards(struct io_queue *q, enum cpm_script script,
+		const unsigned *shards, size_t shard_count, ioq_shard_fn fill,
+		void *ctx)
+{
+	return (q->cluster ? shards_singly : shards_together)(
+			q, script, shards, shard_count, fill, ctx);
+}
+
 /* ---------------------------------------------------------------- write */
 
 int io_queue_put(struct io_queue *q, const struct cpm_put *put,
@@ -804,62 +856,21 @@ struct claim
 	struct cpm_pl node;
 	uint64_t claim_ms;
 	size_t limit;
+	struct cpm_queue_keys keys;
 };
 
-static void claim_args(const struct io_queue *q, unsigned shard,
-		const struct claim *c, struct cpm_queue_keys *k, struct ioq_args *a)
+static const struct cpm_pl *claim_fill(const struct io_queue *q, unsigned shard,
+		void *ctx, struct ioq_args *a, size_t *count_r)
 {
-	(void)cpm_queue_keys_shard(k, ioq_prefix_of(q), shard);
+	struct claim *c = ctx;
+
+	(void)cpm_queue_keys_shard(&c->keys, ioq_prefix_of(q), shard);
 	ioq_args_init(a, q, CPM_PL_NULL);
 	ioq_arg_u64(a, c->limit);
 	ioq_arg_u64(a, c->claim_ms);
 	ioq_arg_word(a, c->node);
-}
-
-/* All in one round trip; they are there all or not at all. */
-static int claim_together(struct io_queue *q, const unsigned *shards,
-		size_t shard_count, const struct claim *c)
-{
-	struct cpm_queue_keys k;
-	struct ioq_args a;
-	size_t i;
-	int rc;
-
-	for(i = 0; i < shard_count; i++) {
-		claim_args(q, shards[i], c, &k, &a);
-		rc = io_redis_eval_add(
-				q->redis, CPM_SCRIPT_CLAIM, k.key, k.count, a.v, a.n);
-		if(rc != CPM_OK) {
-			return rc;
-		}
-	}
-	return ioq_gather(q, shard_count);
-}
-
-/* One after the other. CPM_OK: at least one is there; NULL where one is not.
- * A server that is down costs its time once: then its breaker is open. */
-static int claim_singly(struct io_queue *q, const unsigned *shards,
-		size_t shard_count, const struct claim *c)
-{
-	struct cpm_queue_keys k;
-	struct ioq_args a;
-	size_t i;
-	bool any = false;
-	int rc = ioq_places(q, shard_count);
-
-	if(rc != CPM_OK) {
-		return rc;
-	}
-	for(i = 0; i < shard_count; i++) {
-		claim_args(q, shards[i], c, &k, &a);
-		rc = io_redis_eval(q->redis, CPM_SCRIPT_CLAIM, k.key, k.count, a.v, a.n,
-				&q->reply->element[i]);
-		if(rc == CPM_EPROTO) {
-			return rc;
-		}
-		any = any || rc == CPM_OK;
-	}
-	return any ? CPM_OK : rc;
+	*count_r = c->keys.count;
+	return c->keys.key;
 }
 
 /* "<aor>" or "<aor> <mode>" */
@@ -880,7 +891,7 @@ int io_queue_claim(struct io_queue *q, struct cpm_pl node,
 		size_t limit, struct cpm_claimed *users_r, size_t *count_r,
 		uint64_t *left_r)
 {
-	struct claim c = {node, claim_ms, limit};
+	struct claim c = {.node = node, .claim_ms = claim_ms, .limit = limit};
 	const redisReply *r;
 	size_t i, j;
 	int rc;
@@ -898,8 +909,8 @@ int io_queue_claim(struct io_queue *q, struct cpm_pl node,
 	}
 	/* on a Cluster one node may be down, or one slot be moving: that is nothing
 	 * to the users of the others, whose claims would be lost with a pipeline */
-	rc = (q->cluster ? claim_singly : claim_together)(
-			q, shards, shard_count, &c);
+	rc = ioq_ask_shards(
+			q, CPM_SCRIPT_CLAIM, shards, shard_count, claim_fill, &c);
 	if(rc != CPM_OK) {
 		return rc;
 	}

@@ -102,4 +102,18 @@ int ioq_places(struct io_queue *q, size_t n);
  * slices of all of them can be lent. CPM_OK, CPM_ENOMEM, or as io_redis_get. */
 int ioq_gather(struct io_queue *q, size_t n);
 
+/* What a script is asked of one shard: fills a, and returns the keys, of which
+ * there are *count_r. They lie in ctx, until the next one is filled. */
+typedef const struct cpm_pl *(*ioq_shard_fn)(const struct io_queue *q,
+		unsigned shard, void *ctx, struct ioq_args *a, size_t *count_r);
+
+/* One script, asked of each of some shards; q->reply is the array of their
+ * answers. On one Redis all go in one round trip, and are there all or not at
+ * all. On a Cluster one after the other, where a node may be down: CPM_OK if
+ * at least one is there, and NULL where one is not. A server that is down costs
+ * its time once: then its breaker is open. */
+int ioq_ask_shards(struct io_queue *q, enum cpm_script script,
+		const unsigned *shards, size_t shard_count, ioq_shard_fn fill,
+		void *ctx);
+
 #endif
